@@ -1,0 +1,49 @@
+//! Masking: XOR with a repeated key of four bytes (RFC 6455, section 5.3).
+
+/// Masks or unmasks `payload` in place; the operation is its own inverse.
+///
+/// `offset` is how many bytes of the same frame came before, so that a payload
+/// may be treated piece by piece.
+pub fn apply(payload: &mut [u8], key: [u8; 4], offset: usize) {
+    let mut key = key;
+    key.rotate_left(offset % 4);
+    let word = u64::from_ne_bytes([key[0], key[1], key[2], key[3], key[0], key[1], key[2], key[3]]);
+    // Eight bytes at a time: the compiler turns the loop into vector code.
+    let (words, rest) = payload.as_chunks_mut::<8>();
+    for chunk in words {
+        *chunk = (u64::from_ne_bytes(*chunk) ^ word).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip(key.iter().cycle()) {
+        *byte ^= key;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agrees_with_the_rfc_example() {
+        // RFC 6455, section 5.7: a masked "Hello".
+        let mut payload = [0x7f, 0x9f, 0x4d, 0x51, 0x58];
+        apply(&mut payload, [0x37, 0xfa, 0x21, 0x3d], 0);
+        assert_eq!(&payload, b"Hello");
+    }
+
+    #[test]
+    fn any_split_gives_the_same_bytes() {
+        let key = [1, 2, 3, 4];
+        let whole: Vec<u8> = (0..100u8).collect();
+        let mut expected = whole.clone();
+        for (i, byte) in expected.iter_mut().enumerate() {
+            *byte ^= key[i % 4];
+        }
+        for split in 0..whole.len() {
+            let mut bytes = whole.clone();
+            let (head, tail) = bytes.split_at_mut(split);
+            apply(head, key, 0);
+            apply(tail, key, split);
+            assert_eq!(bytes, expected, "split at {split}");
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Messages and control frames out of any split of the bytes.
+//!
+//! A frame that lies whole in the input is unmasked where it lies and handed out
+//! as a slice of it: no copy. Only what is cut, by the end of the input or by
+//! fragmentation, is copied, into an [`Assembly`] that comes from a pool and goes
+//! back to it when the message is complete. An idle reader holds none.
+
+use std::mem;
+
+use super::Role;
+use super::close::{self, CloseFrame};
+use super::error::ProtocolError;
+use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, HEADER_BYTES_MAX, MessageKind, OpCode};
+use super::mask;
+use super::utf8::{self, Utf8Validator};
+
+/// A message buffer with more capacity than this is not kept for later use: one
+/// message of 16 MiB must not hold 16 MiB for the life of the process.
+const ASSEMBLY_KEEP_BYTES_MAX: usize = 64 * 1024;
+/// Free assemblies that a pool keeps.
+const POOL_KEEP_MAX: usize = 64;
+
+/// Something that the peer said.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Event<'a> {
+    /// A whole message; text has been validated.
+    Message {
+        /// Text or binary.
+        kind: MessageKind,
+        /// The payload, unmasked.
+        payload: &'a [u8],
+    },
+    /// To be answered by a pong with this payload.
+    Ping(&'a [u8]),
+    /// A sign of life.
+    Pong(&'a [u8]),
+    /// The closing handshake; nothing that follows is to be read.
+    Close(Option<CloseFrame<'a>>),
+}
+
+/// What a reader holds the peer to.
+#[derive(Clone, Copy, Debug)]
+pub struct ReaderRules {
+    /// Which end we are; decides who must mask.
+    pub role: Role,
+    /// Longest message in bytes, all fragments together.
+    pub message_bytes_max: usize,
+}
+
+/// Reads the events of one connection. Eight bytes while nothing is cut.
+#[derive(Default, Debug)]
+pub struct MessageReader {
+    assembly: Option<Box<Assembly>>,
+}
+
+/// Free assemblies, shared by all readers of an event loop.
+#[derive(Default, Debug)]
+pub struct AssemblyPool {
+    // Boxed so that a reader moves a pointer and not the assembly itself.
+    #[expect(clippy::vec_box)]
+    free: Vec<Box<Assembly>>,
+}
+
+impl AssemblyPool {
+    fn take(&mut self) -> Box<Assembly> {
+        self.free.pop().unwrap_or_default()
+    }
+
+    fn put(&mut self, mut assembly: Box<Assembly>) {
+        if self.free.len() < POOL_KEEP_MAX {
+            assembly.reset();
+            self.free.push(assembly);
+        }
+    }
+}
+
+/// A cut frame and the message that it belongs to.
+#[derive(Default, Debug)]
+struct Assembly {
+    /// Bytes of a header that is not complete.
+    header: [u8; HEADER_BYTES_MAX],
+    header_len: usize,
+    /// The frame whose payload is under way.
+    frame: Option<FrameUnderWay>,
+    /// Type of the open message; stays set between its fragments.
+    kind: Option<MessageKind>,
+    /// The open message so far. Grows with what arrived, never with what was announced.
+    message: Vec<u8>,
+    text: Utf8Validator,
+    /// Payload of a control frame, which may stand between fragments.
+    control: Vec<u8>,
+    /// The last event was the message: forget it on the next call.
+    handed_out: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct FrameUnderWay {
+    header: FrameHeader,
+    received: u64,
+}
+
+impl Assembly {
+    fn reset(&mut self) {
+        self.header_len = 0;
+        self.frame = None;
+        self.control.clear();
+        self.forget_message();
+    }
+
+    fn forget_message(&mut self) {
+        self.kind = None;
+        self.text = Utf8Validator::default();
+        self.handed_out = false;
+        if self.message.capacity() > ASSEMBLY_KEEP_BYTES_MAX {
+            self.message = Vec::new();
+        } else {
+            self.message.clear();
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.header_len == 0 && self.frame.is_none() && self.kind.is_none()
+    }
+}
+
+impl MessageReader {
+    /// The next event in `input`, which is advanced past the bytes that were used.
+    /// `None`: the input is used up, and what it cut has been kept.
+    ///
+    /// After an error or a [`Event::Close`] the rest of the input has no meaning.
+    pub fn next<'a, 'b: 'a>(
+        &'a mut self,
+        input: &mut &'b mut [u8],
+        rules: &ReaderRules,
+        pool: &mut AssemblyPool,
+    ) -> Result<Option<Event<'a>>, ProtocolError> {
+        if let Some(assembly) = &mut self.assembly {
+            if assembly.handed_out {
+                assembly.forget_message();
+            }
+            if assembly.is_idle() {
+                pool.put(self.assembly.take().unwrap_or_default());
+            }
+        }
+        if self.assembly.is_none() {
+            if input.is_empty() {
+                return Ok(None);
+            }
+            if let Some(event) = whole_frame(input, rules)? {
+                return Ok(Some(event));
+            }
+        }
+        self.assembly.get_or_insert_with(|| pool.take()).next(input, rules)
+    }
+
+    /// Bytes of memory held for cut frames and open messages.
+    pub fn held_bytes(&self) -> usize {
+        self.assembly.as_ref().map_or(0, |assembly| {
+            mem::size_of::<Assembly>() + assembly.message.capacity() + assembly.control.capacity()
+        })
+    }
+
+    /// Gives back what is held; the connection is over.
+    pub fn release(&mut self, pool: &mut AssemblyPool) {
+        if let Some(assembly) = self.assembly.take() {
+            pool.put(assembly);
+        }
+    }
+}
+
+/// The fast path: a frame that is whole, unfragmented and entirely in the input.
+/// `None` leaves the input alone.
+fn whole_frame<'b>(input: &mut &'b mut [u8], rules: &ReaderRules) -> Result<Option<Event<'b>>, ProtocolError> {
+    let Some((header, header_len)) = FrameHeader::decode(input)? else { return Ok(None) };
+    check_header(&header, None, 0, rules)?;
+    if !header.fin || header.payload_len > (input.len() - header_len) as u64 {
+        return Ok(None);
+    }
+    let (frame, rest) = mem::take(input).split_at_mut(header_len + header.payload_len as usize);
+    *input = rest;
+    let payload = &mut frame[header_len..];
+    if let Some(key) = header.mask {
+        mask::apply(payload, key, 0);
+    }
+    let event = match header.opcode {
+        OpCode::Text if !utf8::is_valid(payload) => return Err(ProtocolError::InvalidUtf8),
+        OpCode::Text => Event::Message { kind: MessageKind::Text, payload },
+        OpCode::Binary => Event::Message { kind: MessageKind::Binary, payload },
+        opcode => control_event(opcode, payload)?,
+    };
+    Ok(Some(event))
+}
+
+impl Assembly {
+    /// The slow path: takes what there is, piece by piece.
+    fn next<'a>(&'a mut self, input: &mut &mut [u8], rules: &ReaderRules) -> Result<Option<Event<'a>>, ProtocolError> {
+        loop {
+            let mut frame = match self.frame {
+                Some(frame) => frame,
+                None => match self.read_header(input, rules)? {
+                    Some(frame) => frame,
+                    None => return Ok(None),
+                },
+            };
+            let complete = self.read_payload(&mut frame, input)?;
+            self.frame = if complete { None } else { Some(frame) };
+            if !complete {
+                return Ok(None);
+            }
+            if frame.header.opcode.is_control() {
+                return control_event(frame.header.opcode, &self.control).map(Some);
+            }
+            if let (true, Some(kind)) = (frame.header.fin, self.kind) {
+                if kind == MessageKind::Text {
+                    self.text.finish().map_err(|_| ProtocolError::InvalidUtf8)?;
+                }
+                self.handed_out = true;
+                return Ok(Some(Event::Message { kind, payload: &self.message }));
+            }
+        }
+    }
+
+    fn read_header(
+        &mut self,
+        input: &mut &mut [u8],
+        rules: &ReaderRules,
+    ) -> Result<Option<FrameUnderWay>, ProtocolError> {
+        let wanted = (HEADER_BYTES_MAX - self.header_len).min(input.len());
+        let mut bytes = self.header;
+        bytes[self.header_len..self.header_len + wanted].copy_from_slice(&input[..wanted]);
+        let available = self.header_len + wanted;
+        let Some((header, len)) = FrameHeader::decode(&bytes[..available])? else {
+            self.header = bytes;
+            self.header_len = available;
+            *input = &mut mem::take(input)[wanted..];
+            return Ok(None);
+        };
+        *input = &mut mem::take(input)[len - self.header_len..];
+        self.header_len = 0;
+        check_header(&header, self.kind, self.message.len(), rules)?;
+        match header.opcode {
+            OpCode::Text => self.kind = Some(MessageKind::Text),
+            OpCode::Binary => self.kind = Some(MessageKind::Binary),
+            OpCode::Continuation => {}
+            OpCode::Close | OpCode::Ping | OpCode::Pong => self.control.clear(),
+        }
+        Ok(Some(FrameUnderWay { header, received: 0 }))
+    }
+
+    /// Takes payload bytes; whether the frame is complete.
+    fn read_payload(&mut self, frame: &mut FrameUnderWay, input: &mut &mut [u8]) -> Result<bool, ProtocolError> {
+        let missing = frame.header.payload_len - frame.received;
+        let take = usize::try_from(missing).unwrap_or(usize::MAX).min(input.len());
+        let (piece, rest) = mem::take(input).split_at_mut(take);
+        *input = rest;
+        if let Some(key) = frame.header.mask {
+            mask::apply(piece, key, (frame.received % 4) as usize);
+        }
+        if frame.header.opcode.is_control() {
+            self.control.extend_from_slice(piece);
+        } else {
+            if self.kind == Some(MessageKind::Text) {
+                self.text.feed(piece).map_err(|_| ProtocolError::InvalidUtf8)?;
+            }
+            self.message.extend_from_slice(piece);
+        }
+        frame.received += take as u64;
+        Ok(frame.received == frame.header.payload_len)
+    }
+}
+
+/// What depends on the role, the open message and the limit.
+fn check_header(
+    header: &FrameHeader,
+    open: Option<MessageKind>,
+    message_len: usize,
+    rules: &ReaderRules,
+) -> Result<(), ProtocolError> {
+    if header.reserved != 0 {
+        return Err(ProtocolError::ReservedBits(header.reserved));
+    }
+    match (rules.role, header.mask) {
+        (Role::Server, None) => return Err(ProtocolError::Unmasked),
+        (Role::Client, Some(_)) => return Err(ProtocolError::Masked),
+        _ => {}
+    }
+    if header.opcode.is_control() {
+        debug_assert!(header.payload_len <= CONTROL_PAYLOAD_BYTES_MAX as u64);
+        return Ok(());
+    }
+    match (header.opcode, open) {
+        (OpCode::Continuation, None) => return Err(ProtocolError::NothingToContinue),
+        (OpCode::Text | OpCode::Binary, Some(_)) => return Err(ProtocolError::ContinuationExpected(header.opcode)),
+        _ => {}
+    }
+    let len = message_len as u64 + header.payload_len;
+    if len > rules.message_bytes_max as u64 {
+        return Err(ProtocolError::MessageTooLong { len, limit: rules.message_bytes_max });
+    }
+    Ok(())
+}
+
+fn control_event(opcode: OpCode, payload: &[u8]) -> Result<Event<'_>, ProtocolError> {
+    match opcode {
+        OpCode::Ping => Ok(Event::Ping(payload)),
+        OpCode::Pong => Ok(Event::Pong(payload)),
+        _ => Ok(Event::Close(close::parse(payload)?)),
+    }
+}
+
+#[cfg(test)]
+#[path = "message_tests.rs"]
+mod tests;
