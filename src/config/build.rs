@@ -1,0 +1,155 @@
+//! The last step: from checked values to the [`Config`] that everything else takes.
+
+use std::net::SocketAddr;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit};
+
+use super::choice::{Io, LogLevel, Mode};
+use super::layers::Layers;
+use super::secret::ApiKey;
+use super::value::{Kind, Value};
+use super::{Config, Limits, Security, Timeouts};
+
+/// Descriptors that "auto" keeps from connections: listeners, event loops, the API's
+/// connections, log files.
+const FILES_HEADROOM: u64 = 256;
+
+/// What `auto` depends on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Machine {
+    /// Cores that this process may use (affinity and cgroup quota considered).
+    pub parallelism: usize,
+    /// The hard limit of open files; nothing if there is none.
+    pub files_max: Option<u64>,
+}
+
+impl Machine {
+    /// The machine and the limits that this process has.
+    pub fn here() -> Self {
+        Self {
+            parallelism: available_parallelism().map_or(1, usize::from),
+            files_max: getrlimit(Resource::Nofile).maximum,
+        }
+    }
+}
+
+/// Builds from values that `validate` has passed.
+pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
+    let values = Values(layers);
+    let mode = values.word("mode", Mode::from_word).expect("mode has no auto");
+    let development = mode == Mode::Development;
+    let anonymous = values.list("security.anonymous");
+    Config {
+        mode,
+        listen: values.address("listen"),
+        admin: values.address("admin"),
+        shards: values.whole_or("shards", machine.parallelism as u64),
+        io: values.word("io", Io::from_word).unwrap_or(Io::Epoll),
+        log: values.word("log", LogLevel::from_word).expect("log has no auto"),
+        limits: Limits {
+            connections_max: values.whole_or("limits.connections_max", connections_auto(machine)),
+            handshake_bytes_max: values.whole("limits.handshake_bytes_max"),
+            queue_bytes_max: values.whole("limits.queue_bytes_max"),
+            reply_bytes_watermark: values.whole("limits.reply_bytes_watermark"),
+            echo_message_bytes_max: values.whole("limits.echo_message_bytes_max"),
+            greeting_message_bytes_max: values.whole("limits.greeting_message_bytes_max"),
+            plain_message_bytes_max: values.whole("limits.plain_message_bytes_max"),
+            topics_max: values.whole("limits.topics_max"),
+            topics_idle_max: values.whole("limits.topics_idle_max"),
+            mailbox_entries: values.whole("limits.mailbox_entries"),
+            overflow_bytes_max: values.whole("limits.overflow_bytes_max"),
+        },
+        timeouts: Timeouts {
+            handshake: values.milliseconds("timeouts.handshake_ms"),
+            ping_interval: values.milliseconds("timeouts.ping_interval_ms"),
+            pong_timeout: values.milliseconds("timeouts.pong_timeout_ms"),
+            close: values.milliseconds("timeouts.close_ms"),
+            drain: values.milliseconds("timeouts.drain_ms"),
+        },
+        security: Security {
+            allowed_hosts: values.list("security.allowed_hosts"),
+            check_host: development,
+            allowed_origins: values.list("security.allowed_origins"),
+            anonymous_subscribe: anonymous.iter().any(|right| right == "subscribe"),
+            anonymous_publish: anonymous.iter().any(|right| right == "publish"),
+        },
+        api_key: values.secret("admin_api.key"),
+        body_bytes_max: values.whole("admin_api.body_bytes_max"),
+        echo: values.switch_or("dialects.echo", development),
+        greeting: values.switch_or("dialects.greeting", development),
+    }
+}
+
+fn connections_auto(machine: &Machine) -> u64 {
+    machine.files_max.map_or(u64::MAX, |files| files.saturating_sub(FILES_HEADROOM))
+}
+
+/// Values by key and type. A key or type that the table does not declare is a bug
+/// of this file and panics; every test that builds a `Config` would show it.
+struct Values<'a>(&'a Layers);
+
+impl Values<'_> {
+    fn address(&self, key: &str) -> SocketAddr {
+        match self.0.value(key) {
+            Value::Address(address) => *address,
+            other => mistyped(key, other),
+        }
+    }
+
+    fn word<T>(&self, key: &str, from_word: fn(&str) -> Option<T>) -> Option<T> {
+        match self.0.value(key) {
+            Value::Word(word) => from_word(word),
+            Value::Auto => None,
+            other => mistyped(key, other),
+        }
+    }
+
+    fn whole(&self, key: &str) -> usize {
+        match self.0.value(key) {
+            Value::Whole(number) => usize::try_from(*number).expect("the table's ranges fit"),
+            other => mistyped(key, other),
+        }
+    }
+
+    /// The number, or for `auto` the one given here, brought into the option's range.
+    fn whole_or(&self, key: &str, auto: u64) -> usize {
+        match (self.0.value(key), &self.0.entry(key).setting.kind) {
+            (Value::Auto, Kind::Whole { min, max, .. }) => {
+                usize::try_from(auto.clamp(*min, *max)).expect("the table's ranges fit")
+            }
+            _ => self.whole(key),
+        }
+    }
+
+    fn milliseconds(&self, key: &str) -> Duration {
+        Duration::from_millis(self.whole(key) as u64)
+    }
+
+    fn switch_or(&self, key: &str, auto: bool) -> bool {
+        match self.0.value(key) {
+            Value::Switch(on) => *on,
+            Value::Auto => auto,
+            other => mistyped(key, other),
+        }
+    }
+
+    fn list(&self, key: &str) -> Vec<String> {
+        match self.0.value(key) {
+            Value::List(list) => list.clone(),
+            other => mistyped(key, other),
+        }
+    }
+
+    fn secret(&self, key: &str) -> Option<ApiKey> {
+        match self.0.value(key) {
+            Value::Secret(key) => key.clone(),
+            other => mistyped(key, other),
+        }
+    }
+}
+
+fn mistyped(key: &str, value: &Value) -> ! {
+    unreachable!("{key} is declared with another type than it is built with: {value:?}")
+}

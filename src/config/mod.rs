@@ -1,0 +1,139 @@
+//! What wsgate runs with: defaults, `wsgate.toml`, environment `WSGATE_*`, flags, in
+//! rising priority.
+//!
+//! Caller: `main`, once, before any thread is started. Everything below takes plain
+//! values out of [`Config`]; nothing else reads files, variables or flags.
+//!
+//! * [`table`](SETTINGS): every option, declared once
+//! * `cli`, `file`, `layers`: parse, each value checked against its declaration
+//! * `validate`: rules between options
+//! * `build`: the typed [`Config`]
+//! * `example`: what is printed about options: sample file, reference, what is in force
+
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+mod build;
+mod choice;
+pub mod cli;
+mod error;
+mod example;
+mod file;
+mod layers;
+mod secret;
+mod setting;
+mod table;
+mod validate;
+mod value;
+
+pub use build::Machine;
+pub use choice::{Io, LogLevel, Mode};
+pub use error::ConfigError;
+pub use layers::{FILE_DEFAULT, FILE_VARIABLE, Source};
+pub use secret::ApiKey;
+pub use setting::{ENVIRONMENT_PREFIX, Setting};
+pub use table::SETTINGS;
+pub use value::{Kind, Unit};
+
+/// A configuration that was checked: every number is in its range, `auto` is
+/// resolved, and the options go together.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Whether strangers may be served.
+    pub mode: Mode,
+    /// Where clients connect; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where the API, health and metrics are; port 0 takes a free one.
+    pub admin: SocketAddr,
+    /// Event loops, 1 to 64.
+    pub shards: usize,
+    /// What an event loop waits with.
+    pub io: Io,
+    /// The least severe log lines that are written.
+    pub log: LogLevel,
+    /// Bounds.
+    pub limits: Limits,
+    /// Patience.
+    pub timeouts: Timeouts,
+    /// Who may connect, and do what.
+    pub security: Security,
+    /// What API requests must carry in `X-API-Key`; nothing asks for nothing.
+    pub api_key: Option<ApiKey>,
+    /// Largest message over HTTP, in bytes.
+    pub body_bytes_max: usize,
+    /// Whether `/echo` and `/ws` are served.
+    pub echo: bool,
+    /// Whether `/chat` is served.
+    pub greeting: bool,
+}
+
+/// Bounds; what happens at each is told by `wsgate config example`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Connections of the process.
+    pub connections_max: usize,
+    /// Bytes of a connection's first request head.
+    pub handshake_bytes_max: usize,
+    /// Bytes that may wait for one connection.
+    pub queue_bytes_max: usize,
+    /// Bytes of replies waiting for one connection above which its reading pauses;
+    /// at most `queue_bytes_max`.
+    pub reply_bytes_watermark: usize,
+    /// Bytes of a message on `/echo`.
+    pub echo_message_bytes_max: usize,
+    /// Bytes of a message on `/chat`.
+    pub greeting_message_bytes_max: usize,
+    /// Bytes of a message that a client publishes on `/topics/...`.
+    pub plain_message_bytes_max: usize,
+    /// Topics of the process.
+    pub topics_max: usize,
+    /// Topics without subscribers whose offset a shard remembers.
+    pub topics_idle_max: usize,
+    /// Entries of the ring from one shard to another.
+    pub mailbox_entries: usize,
+    /// Bytes of messages waiting for another shard's full ring above which publishing
+    /// pauses.
+    pub overflow_bytes_max: usize,
+}
+
+/// How long wsgate waits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// From accepting a connection to answering its request.
+    pub handshake: Duration,
+    /// From a connection's last sign of life to a ping.
+    pub ping_interval: Duration,
+    /// From a ping to the end of a connection that does not answer.
+    pub pong_timeout: Duration,
+    /// From sending a Close to the end of a connection that does not answer it.
+    pub close: Duration,
+    /// From SIGTERM to the end of the process.
+    pub drain: Duration,
+}
+
+/// Who may connect, and do what.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Security {
+    /// Names besides loopback ones that are answered for where `check_host`; in lower
+    /// case, IPv6 without brackets.
+    pub allowed_hosts: Vec<String>,
+    /// Whether the Host header is checked against DNS rebinding.
+    pub check_host: bool,
+    /// Hosts whose pages may connect besides the request's own host; `*` is any. In
+    /// lower case, IPv6 without brackets.
+    pub allowed_origins: Vec<String>,
+    /// Whether clients may subscribe that have not said who they are.
+    pub anonymous_subscribe: bool,
+    /// Whether clients may publish that have not said who they are.
+    pub anonymous_publish: bool,
+}
+
+impl Default for Config {
+    /// What `wsgate` runs with when nobody says anything: development mode on this
+    /// machine's loopback addresses.
+    fn default() -> Self {
+        build::build(&layers::Layers::defaults(), &Machine::here())
+    }
+}

@@ -1,0 +1,253 @@
+//! Every option that there is, declared once: key, values, unit, default, reason.
+//!
+//! Add an option here and read it in `build`; nothing else has to know it.
+
+use super::choice::{Io, LogLevel, Mode};
+use super::setting::Setting;
+use super::value::Kind::{self, Address, Choice, Hosts, Secret, Subset, Switch};
+use super::value::Unit;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+const HOUR_MS: u64 = 3_600_000;
+
+const fn count(min: u64, max: u64) -> Kind {
+    Kind::Whole { min, max, unit: Unit::Count }
+}
+
+const fn bytes(min: u64, max: u64) -> Kind {
+    Kind::Whole { min, max, unit: Unit::Bytes }
+}
+
+const fn milliseconds(min: u64, max: u64) -> Kind {
+    Kind::Whole { min, max, unit: Unit::Milliseconds }
+}
+
+/// The sections of the file in their order, with what they are about.
+pub(super) static SECTIONS: &[(&str, &str)] = &[
+    ("", "Where wsgate listens, and with what."),
+    ("security", "Who may connect, and do what."),
+    ("admin_api", "The HTTP API for back ends and operators, on the admin address."),
+    ("limits", "Bounds, so that no client takes what belongs to the others."),
+    ("timeouts", "How long wsgate waits."),
+    ("dialects", "Paths that only try out a connection."),
+];
+
+/// All options, in the order in which they are listed everywhere.
+pub static SETTINGS: &[Setting] = &[
+    Setting {
+        key: "mode",
+        kind: Choice(Mode::WORDS),
+        default: "development",
+        help: "Whether strangers may be served.",
+        reason: "Development takes no decisions, so it listens on loopback addresses only. Production listens \
+                 anywhere, once everything that matters there is decided; what is missing is listed at the start.",
+    },
+    Setting {
+        key: "listen",
+        kind: Address,
+        default: "127.0.0.1:8000",
+        help: "Where clients connect.",
+        reason: "Port 0 takes a free one; the start line names it.",
+    },
+    Setting {
+        key: "admin",
+        kind: Address,
+        default: "127.0.0.1:8001",
+        help: "Where the HTTP API, health and metrics are.",
+        reason: "A port of its own, so that a firewall can open one and not the other.",
+    },
+    Setting {
+        key: "shards",
+        kind: count(1, 64),
+        default: "auto",
+        help: "Event loops, each a thread with connections of its own.",
+        reason: "\"auto\" is one for each core that this process may use (CPU affinity and cgroup quota). Fewer leave \
+                 cores to other programs; more than cores gain nothing.",
+    },
+    Setting {
+        key: "io",
+        kind: Choice(Io::WORDS),
+        default: "auto",
+        help: "What an event loop waits with.",
+        reason: "\"auto\" is the faster one by measurement: epoll, the only one in this version.",
+    },
+    Setting {
+        key: "log",
+        kind: Choice(LogLevel::WORDS),
+        default: "info",
+        help: "The least severe log lines that are written.",
+        reason: "No level writes a line per message.",
+    },
+    Setting {
+        key: "security.plaintext",
+        kind: Switch,
+        default: "false",
+        help: "Whether production may listen without TLS.",
+        reason: "This version has no TLS: set it where a proxy in front ends TLS, or where nobody can listen in. \
+                 Development mode does not ask.",
+    },
+    Setting {
+        key: "security.anonymous",
+        kind: Subset(&["subscribe", "publish"]),
+        default: "subscribe,publish",
+        help: "What clients may do that have not said who they are.",
+        reason: "Production wants this written down, since it decides whether strangers may read and write.",
+    },
+    Setting {
+        key: "security.allowed_hosts",
+        kind: Hosts { any: false },
+        default: "",
+        help: "Names besides localhost that development mode answers for in the Host header.",
+        reason: "Other names are refused: a web page could point its own name at this machine (DNS rebinding). \
+                 Production answers for any name.",
+    },
+    Setting {
+        key: "security.allowed_origins",
+        kind: Hosts { any: true },
+        default: "",
+        help: "Hosts whose web pages may connect from browsers.",
+        reason: "A page may always connect to the host that it came from; other pages only when listed here.",
+    },
+    Setting {
+        key: "admin_api.key",
+        kind: Secret,
+        default: "",
+        help: "The secret that API requests carry in the header X-API-Key.",
+        reason: "Production needs one. There is no flag for it, since flags show in process lists.",
+    },
+    Setting {
+        key: "admin_api.body_bytes_max",
+        kind: bytes(1, GIB),
+        default: "1 MiB",
+        help: "Largest message that may be published over HTTP.",
+        reason: "A request is held in memory until its message is in order.",
+    },
+    Setting {
+        key: "limits.connections_max",
+        kind: count(1, 16_777_216),
+        default: "auto",
+        help: "Connections that the process holds at once; above it accepting pauses until one leaves.",
+        reason: "\"auto\" is the hard limit of open files (ulimit -Hn) less 256, which stay free for the rest.",
+    },
+    Setting {
+        key: "limits.handshake_bytes_max",
+        kind: bytes(KIB, 64 * KIB),
+        default: "8 KiB",
+        help: "Largest head of a connection's first request.",
+        reason: "Browsers send cookies along, so raise it if yours are large.",
+    },
+    Setting {
+        key: "limits.queue_bytes_max",
+        kind: bytes(64 * KIB, GIB),
+        default: "1 MiB",
+        help: "What may wait for one connection.",
+        reason: "A client that reads so slowly that more would wait is told so and closed.",
+    },
+    Setting {
+        key: "limits.reply_bytes_watermark",
+        kind: bytes(KIB, 16 * MIB),
+        default: "64 KiB",
+        help: "Replies waiting for one connection above which nothing more is read from it.",
+        reason: "A client that asks without reading the answers slows only itself. Not above limits.queue_bytes_max.",
+    },
+    Setting {
+        key: "limits.echo_message_bytes_max",
+        kind: bytes(1, GIB),
+        default: "16 MiB",
+        help: "Largest message on /echo.",
+        reason: "The conformance tests send 16 MiB. A message is held whole while it arrives.",
+    },
+    Setting {
+        key: "limits.greeting_message_bytes_max",
+        kind: bytes(1, GIB),
+        default: "64 KiB",
+        help: "Largest message on /chat.",
+        reason: "Its answer does not depend on it.",
+    },
+    Setting {
+        key: "limits.plain_message_bytes_max",
+        kind: bytes(1, GIB),
+        default: "1 MiB",
+        help: "Largest message that a client may publish on /topics/...",
+        reason: "A message is held whole while it arrives.",
+    },
+    Setting {
+        key: "limits.topics_max",
+        kind: count(1, 16_777_216),
+        default: "1000000",
+        help: "Topics that the process knows at once.",
+        reason: "A topic costs about 200 bytes beside its name.",
+    },
+    Setting {
+        key: "limits.topics_idle_max",
+        kind: count(0, 16_777_216),
+        default: "10000",
+        help: "Topics without subscribers whose offset a shard remembers.",
+        reason: "Their offsets go on when subscribers come back. The longest idle is forgotten first.",
+    },
+    Setting {
+        key: "limits.mailbox_entries",
+        kind: count(64, 1_048_576),
+        default: "4096",
+        help: "Entries of the ring from one shard to another.",
+        reason: "Larger rings bridge longer pauses of the receiving shard. There is one for each pair of shards.",
+    },
+    Setting {
+        key: "limits.overflow_bytes_max",
+        kind: bytes(64 * KIB, GIB),
+        default: "16 MiB",
+        help: "Messages waiting for another shard's full ring above which publishing pauses.",
+        reason: "What was accepted is kept; publishers wait, or get 503 over HTTP.",
+    },
+    Setting {
+        key: "timeouts.handshake_ms",
+        kind: milliseconds(10, HOUR_MS / 6),
+        default: "10000",
+        help: "From accepting a connection to answering its request.",
+        reason: "Ends connections that say nothing.",
+    },
+    Setting {
+        key: "timeouts.ping_interval_ms",
+        kind: milliseconds(10, HOUR_MS),
+        default: "25000",
+        help: "From a connection's last sign of life to the ping that asks for one.",
+        reason: "Proxies commonly end connections that are silent for 30 or 60 s.",
+    },
+    Setting {
+        key: "timeouts.pong_timeout_ms",
+        kind: milliseconds(10, HOUR_MS / 6),
+        default: "10000",
+        help: "From a ping to the end of a connection that does not answer.",
+        reason: "Ends connections whose peer has vanished without a word.",
+    },
+    Setting {
+        key: "timeouts.close_ms",
+        kind: milliseconds(10, HOUR_MS / 6),
+        default: "5000",
+        help: "From sending a Close to the end of a connection that does not answer it.",
+        reason: "A peer that stalls must not keep its slot.",
+    },
+    Setting {
+        key: "timeouts.drain_ms",
+        kind: milliseconds(10, HOUR_MS),
+        default: "10000",
+        help: "From SIGTERM to the end of the process.",
+        reason: "Keep it below the patience of what stops wsgate (systemd: 90 s, Kubernetes: 30 s).",
+    },
+    Setting {
+        key: "dialects.echo",
+        kind: Switch,
+        default: "auto",
+        help: "Whether /echo and /ws send every message back.",
+        reason: "\"auto\" is on in development mode and off in production.",
+    },
+    Setting {
+        key: "dialects.greeting",
+        kind: Switch,
+        default: "auto",
+        help: "Whether /chat answers every message with \"good\".",
+        reason: "\"auto\" is on in development mode and off in production.",
+    },
+];

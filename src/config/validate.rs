@@ -1,0 +1,152 @@
+//! Rules between options, after each has been checked for itself.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::net::SocketAddr;
+
+use super::choice::{Io, Mode};
+use super::error::ConfigError;
+use super::layers::{Entry, FILE_DEFAULT, Layers, Source};
+use super::value::Value;
+
+/// Refuses what does not go together.
+pub(super) fn validate(layers: &Layers) -> Result<(), ConfigError> {
+    refuse_io_uring(layers.entry("io"))?;
+    refuse_one_address_for_two(layers)?;
+    refuse_watermark_above_queue(layers)?;
+    if layers.value("mode") == &Value::Word(Mode::Production.word()) {
+        refuse_undecided_production(layers)
+    } else {
+        refuse_exposed_development(layers)
+    }
+}
+
+fn refuse_io_uring(io: &Entry) -> Result<(), ConfigError> {
+    if io.value == Value::Word(Io::IoUring.word()) {
+        return Err(refusal(io, "\"auto\" or \"epoll\"; this version has no io_uring backend"));
+    }
+    Ok(())
+}
+
+fn refuse_one_address_for_two(layers: &Layers) -> Result<(), ConfigError> {
+    let (listen, admin) = (address(layers, "listen"), address(layers, "admin"));
+    let overlap = listen.ip() == admin.ip() || listen.ip().is_unspecified() || admin.ip().is_unspecified();
+    if listen.port() != 0 && listen.port() == admin.port() && overlap {
+        let allowed = format!("a port of its own; clients connect to {listen}");
+        return Err(refusal(layers.entry("admin"), &allowed));
+    }
+    Ok(())
+}
+
+fn refuse_watermark_above_queue(layers: &Layers) -> Result<(), ConfigError> {
+    let (watermark, queue) = (layers.entry("limits.reply_bytes_watermark"), layers.entry("limits.queue_bytes_max"));
+    match (&watermark.value, &queue.value) {
+        (Value::Whole(above), Value::Whole(max)) if above > max => {
+            Err(refusal(watermark, &format!("not more than {}", queue.describe())))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refusal(entry: &Entry, allowed: &str) -> ConfigError {
+    ConfigError::Value {
+        key: entry.setting.key,
+        value: entry.setting.kind.show(&entry.value),
+        given_by: entry.source.clone(),
+        allowed: allowed.to_owned(),
+    }
+}
+
+/// Development mode takes no decisions, so nobody but this machine may reach it.
+fn refuse_exposed_development(layers: &Layers) -> Result<(), ConfigError> {
+    // An IPv6 socket takes IPv4 peers as ::ffff:a.b.c.d, so look at what is meant.
+    let exposed = |key: &&str| !address(layers, key).ip().to_canonical().is_loopback();
+    let exposed: Vec<_> = ["listen", "admin"].into_iter().filter(exposed).map(|key| layers.entry(key)).collect();
+    if exposed.is_empty() {
+        return Ok(());
+    }
+    let mode = layers.entry("mode");
+    let why = format!(
+        "{}\ncan be reached from other machines, which {} does not serve.\n{}",
+        exposed.iter().map(|entry| entry.describe()).collect::<Vec<_>>().join(" and\n"),
+        mode.describe(),
+        instruction(layers),
+    );
+    let lines = format!("{}mode = \"production\"\n\n{}", overruled(mode), undecided_lines(layers));
+    Err(ConfigError::Undecided { why, lines: lines.trim_end().to_owned() })
+}
+
+fn refuse_undecided_production(layers: &Layers) -> Result<(), ConfigError> {
+    let lines = undecided_lines(layers);
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let why = format!("{} lacks decisions.\n{}", layers.entry("mode").describe(), instruction(layers));
+    Err(ConfigError::Undecided { why, lines: lines.trim_end().to_owned() })
+}
+
+fn instruction(layers: &Layers) -> String {
+    match &layers.file {
+        Some(path) => format!(
+            "To serve others, work these lines into {}, each into its section\n(mode at the top), and start again:",
+            path.display()
+        ),
+        None => format!("To serve others, put these lines into {FILE_DEFAULT} and start again:"),
+    }
+}
+
+/// What production wants decided and is not yet, as TOML with a proposal for each.
+fn undecided_lines(layers: &Layers) -> String {
+    let plaintext = layers.entry("security.plaintext");
+    let anonymous = layers.entry("security.anonymous");
+    let key = layers.entry("admin_api.key");
+    let mut security = String::new();
+    if plaintext.value == Value::Switch(false) {
+        security += "# This version has no TLS: put a proxy in front that ends it, or be sure that\n\
+                     # nobody can listen in on the way.\n";
+        security += &overruled(plaintext);
+        security += "plaintext = true\n";
+    }
+    if anonymous.source == Source::Default {
+        security += "# What any client may do: [], [\"subscribe\"] or [\"subscribe\", \"publish\"].\n\
+                     anonymous = [\"subscribe\"]\n";
+    }
+    let mut lines = String::new();
+    if !security.is_empty() {
+        lines += &format!("[security]\n{security}\n");
+    }
+    if key.value == Value::Secret(None) {
+        lines += "[admin_api]\n# Back ends send it as X-API-Key. This one is fresh and random.\n";
+        lines += &overruled(key);
+        lines += &format!("key = \"{}\"\n", fresh_key());
+    }
+    lines
+}
+
+/// A reminder, where a line in the file would not help since a higher layer has the
+/// last word.
+fn overruled(entry: &Entry) -> String {
+    match &entry.source {
+        Source::Environment(_) | Source::Flag(_) => {
+            format!("# Remove the {} too: it goes before this line.\n", entry.source)
+        }
+        Source::Default | Source::File { .. } => String::new(),
+    }
+}
+
+/// A key that nobody can guess, in hexadecimal. Without the system's randomness it
+/// is empty, and so refused like no key.
+fn fresh_key() -> String {
+    let mut random = [0; 24];
+    match File::open("/dev/urandom").and_then(|mut device| device.read_exact(&mut random)) {
+        Ok(()) => random.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Err(_) => String::new(),
+    }
+}
+
+fn address(layers: &Layers, key: &str) -> SocketAddr {
+    match layers.value(key) {
+        Value::Address(address) => *address,
+        other => unreachable!("{key} is declared as an address, but is {other:?}"),
+    }
+}
