@@ -15,6 +15,8 @@ const VERSION: &str = "13";
 /// The HTTP statuses that this program sends.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Status {
+    /// 101
+    SwitchingProtocols,
     /// 200
     Ok,
     /// 400
@@ -38,6 +40,21 @@ pub enum Status {
 }
 
 impl Status {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 11] = [
+        Self::SwitchingProtocols,
+        Self::Ok,
+        Self::BadRequest,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::UriTooLong,
+        Self::UpgradeRequired,
+        Self::HeadersTooLarge,
+        Self::ServiceUnavailable,
+    ];
+
     /// The number.
     pub fn code(self) -> u16 {
         self.line().0
@@ -45,6 +62,7 @@ impl Status {
 
     fn line(self) -> (u16, &'static str) {
         match self {
+            Self::SwitchingProtocols => (101, "Switching Protocols"),
             Self::Ok => (200, "OK"),
             Self::BadRequest => (400, "Bad Request"),
             Self::Forbidden => (403, "Forbidden"),

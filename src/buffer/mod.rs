@@ -1,0 +1,12 @@
+//! Bytes on their way out, so that they are neither copied nor allocated more often
+//! than needed.
+//!
+//! Owner: one shard's thread; nothing here is shared between threads.
+
+#![forbid(unsafe_code)]
+
+mod pool;
+mod shared;
+
+pub use pool::BufferPool;
+pub use shared::SharedFrame;

@@ -1,0 +1,151 @@
+//! What travels between threads: from shard to shard, and between the control
+//! plane and the shards. Values only; `driver::mailbox` carries them.
+
+use std::sync::Arc;
+
+use crate::id::{ConnectionId, ShardId};
+use crate::proto::frame::MessageKind;
+
+/// A topic's name, shared by everything that refers to the topic.
+pub type TopicName = Arc<str>;
+
+/// A message that crosses threads. Its bytes are shared, not copied.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SharedMessage {
+    /// Text (valid UTF-8) or binary.
+    pub kind: MessageKind,
+    /// The payload.
+    pub payload: Arc<[u8]>,
+}
+
+/// A publisher that does not want its own message back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// Where the publisher is connected.
+    pub shard: ShardId,
+    /// The publisher.
+    pub connection: ConnectionId,
+}
+
+/// A thread that has a mailbox.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Address {
+    /// A data-plane thread.
+    Shard(ShardId),
+    /// The control plane's thread.
+    Control,
+}
+
+/// Names a request of the control plane in its answer.
+pub type RequestToken = u64;
+
+/// One message between threads. What one thread sends another arrives in order.
+#[derive(Debug)]
+pub enum Envelope {
+    /// Shard to owner: `from` has a subscriber now.
+    Interest {
+        /// The topic.
+        topic: TopicName,
+        /// The shard that wants deliveries.
+        from: ShardId,
+        /// Comes back in the answer; tells it from the answer to an older request.
+        sequence: u32,
+    },
+    /// Owner to shard: everything ordered from here on will be delivered to you.
+    InterestAcknowledged {
+        /// The topic.
+        topic: TopicName,
+        /// The request's number.
+        sequence: u32,
+    },
+    /// Owner to shard: no room for another topic.
+    InterestRefused {
+        /// The topic.
+        topic: TopicName,
+        /// The request's number.
+        sequence: u32,
+    },
+    /// Shard to owner: `from` has no subscriber any more.
+    Disinterest {
+        /// The topic.
+        topic: TopicName,
+        /// The shard that wants no more deliveries.
+        from: ShardId,
+    },
+    /// Shard to owner: put this in order.
+    Publish {
+        /// The topic.
+        topic: TopicName,
+        /// What to publish.
+        message: SharedMessage,
+        /// Who is left out.
+        origin: Option<Origin>,
+    },
+    /// Owner to an interested shard: the next message of the topic.
+    Deliver {
+        /// The topic.
+        topic: TopicName,
+        /// What was published.
+        message: SharedMessage,
+        /// Who is left out.
+        origin: Option<Origin>,
+    },
+    /// Control to owner: put this in order and say where it stands.
+    PublishRequest {
+        /// Names the request.
+        token: RequestToken,
+        /// The topic.
+        topic: TopicName,
+        /// What to publish.
+        message: SharedMessage,
+    },
+    /// Owner to control: it has been ordered.
+    Published {
+        /// Names the request.
+        token: RequestToken,
+        /// Where it stands, or that there is no room for another topic.
+        result: Result<Position, TopicsFull>,
+    },
+    /// Control to shard: answer, to show that your loop turns.
+    Probe {
+        /// Names the request.
+        token: RequestToken,
+    },
+    /// Shard to control: it turns.
+    ProbeAnswer {
+        /// Names the request.
+        token: RequestToken,
+    },
+    /// Control to shard: close everything and stop.
+    Drain,
+}
+
+impl Envelope {
+    /// Bytes that the envelope keeps alive beside itself.
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Publish { message, .. } | Self::Deliver { message, .. } | Self::PublishRequest { message, .. } => {
+                message.payload.len()
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// A message's place in its topic.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Position {
+    /// Which life of the topic: offsets of different epochs do not compare. A new one
+    /// begins with the process, and when a topic that nobody used was forgotten.
+    pub epoch: u64,
+    /// Number of the message in this epoch, from 1, without holes.
+    pub offset: u64,
+}
+
+/// The table of topics has no room; the limit is in the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("no room for another topic (limit {limit})")]
+pub struct TopicsFull {
+    /// Topics that a shard may have.
+    pub limit: usize,
+}

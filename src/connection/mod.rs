@@ -1,0 +1,293 @@
+//! One peer, from its first byte to its last: the protocol's state machine.
+//!
+//! Owner: the shard's thread. Caller: `shard` only.
+//! Decides nothing about topics or dialects: whole messages go up to the shard,
+//! which sends through [`Connection::reply`] and [`Connection::deliver`]. Pings and
+//! the closing handshake are answered here. Never blocks or reads a clock.
+
+#![forbid(unsafe_code)]
+
+mod outbound;
+mod state;
+mod timer;
+
+use std::io::IoSlice;
+
+pub use outbound::OutboundPool;
+pub use state::Accepted;
+pub use timer::{Deadlines, Expired};
+
+use crate::buffer::SharedFrame;
+use crate::proto::close::{CloseCode, CloseFrame};
+use crate::proto::error::ProtocolError;
+use crate::proto::frame::{MessageKind, OpCode};
+use crate::proto::message::MessageReader;
+use crate::stats::CloseReason;
+use crate::time::Time;
+use outbound::Outbound;
+use state::State;
+use timer::Keepalive;
+
+/// What may wait in a connection's queue.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueBounds {
+    /// Bytes of deliveries and replies together; above it the peer is a slow consumer.
+    pub queue_bytes_max: usize,
+    /// Bytes of replies above which nothing more is read from the peer.
+    pub reply_bytes_watermark: usize,
+}
+
+/// What the transport is to do next for a connection.
+pub enum Output<'a> {
+    /// Send these bytes, then say how many went out by [`Connection::sent`].
+    Send(Segments<'a>),
+    /// Nothing.
+    Idle,
+    /// End our direction (TCP FIN); what the peer still sends is to be read and
+    /// dropped, since unread bytes would turn the end into a reset.
+    EndWriting,
+    /// Close the transport. `abort`: by reset, since the peer does not cooperate.
+    Close {
+        /// Whether the peer's acknowledgement is not worth waiting for.
+        abort: bool,
+    },
+}
+
+/// Slices to send, in order; the array's unused rest is empty.
+pub type Segments<'a> = ([IoSlice<'a>; crate::limits::SEGMENTS_PER_SEND_MAX], usize);
+
+/// A message could not be queued: the bound is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QueueFull;
+
+/// One peer.
+#[derive(Debug)]
+pub struct Connection {
+    state: State,
+    reader: MessageReader,
+    outbound: Outbound,
+    keepalive: Keepalive,
+    /// Why the connection ends, once it does; the first cause stays.
+    reason: Option<CloseReason>,
+    /// The peer has ended its direction of the transport.
+    peer_ended: bool,
+    /// In the shard's list of connections to flush.
+    pub dirty: bool,
+    /// The transport takes nothing at the moment.
+    pub blocked: bool,
+}
+
+impl Connection {
+    /// A peer that has just been accepted and has not said anything.
+    pub fn new(now: Time) -> Self {
+        Self {
+            state: State::Handshake { head: Vec::new(), searched: 0, since: now },
+            reader: MessageReader::default(),
+            outbound: Outbound::default(),
+            keepalive: Keepalive::new(now),
+            reason: None,
+            peer_ended: false,
+            dirty: false,
+            blocked: false,
+        }
+    }
+
+    /// Whether frames are understood now: open, or waiting for the peer's Close.
+    pub fn reads_frames(&self) -> bool {
+        matches!(self.state, State::Open | State::Closing { .. })
+    }
+
+    /// Whether messages of the peer have a meaning: open, and we have not sent Close.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+
+    /// Whether the end has begun, from whichever side: nothing new is sent but a Close.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.state, State::Closing { .. } | State::Finishing { .. } | State::Closed { .. })
+    }
+
+    /// Whether there is nothing left to do but to close the transport.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed { .. })
+    }
+
+    /// Whether the transport is to be read. Not while replies pile up or the upgrade
+    /// waits for a confirmation; the kernel's window then slows the peer down.
+    pub fn wants_read(&self, bounds: &QueueBounds) -> bool {
+        match self.state {
+            State::Accepted(_) => false,
+            State::Open => self.outbound.reply_bytes() <= bounds.reply_bytes_watermark,
+            _ => true,
+        }
+    }
+
+    /// Bytes queued and not yet sent.
+    pub fn queue_bytes(&self) -> usize {
+        self.outbound.bytes()
+    }
+
+    /// Why the connection ended; [`CloseReason::PeerVanished`] unless something else
+    /// came first.
+    pub fn close_reason(&self) -> CloseReason {
+        self.reason.unwrap_or(CloseReason::PeerVanished)
+    }
+
+    /// The peer sent something, whatever it was: it lives.
+    pub fn heard(&mut self, now: Time) {
+        self.keepalive.heard(now);
+    }
+
+    /// Lends out the frame reader for a round of reading. The events borrow from it,
+    /// and while one is handled the connection must be free to change.
+    pub fn take_reader(&mut self) -> MessageReader {
+        std::mem::take(&mut self.reader)
+    }
+
+    /// Gives the reader back.
+    pub fn put_reader(&mut self, reader: MessageReader) {
+        self.reader = reader;
+    }
+
+    /// Queues a reply to the peer's own message. Replies are not refused: reading
+    /// pauses above the watermark, so they are bounded by what one read brings.
+    pub fn reply(&mut self, kind: MessageKind, payload: &[u8], pool: &mut OutboundPool) {
+        self.outbound.append_frame(kind.opcode(), payload, pool);
+    }
+
+    /// Queues a published message, or says that the bound is reached.
+    pub fn deliver(
+        &mut self,
+        frame: &SharedFrame,
+        bounds: &QueueBounds,
+        pool: &mut OutboundPool,
+    ) -> Result<(), QueueFull> {
+        debug_assert!(self.is_open(), "subscribers are open");
+        if self.outbound.bytes() + frame.as_bytes().len() > bounds.queue_bytes_max {
+            // A single message above the bound still reaches a peer that is not behind.
+            if self.outbound.bytes() > 0 {
+                return Err(QueueFull);
+            }
+        }
+        self.outbound.push_shared(frame.clone(), pool);
+        Ok(())
+    }
+
+    /// Answers a ping.
+    pub fn pong(&mut self, payload: &[u8], pool: &mut OutboundPool) {
+        if self.is_open() {
+            self.outbound.append_frame(OpCode::Pong, payload, pool);
+        }
+    }
+
+    /// The peer's Close: the answer to ours, or the beginning, which is answered with
+    /// the same code. Either way we end our direction after what is queued; the RFC
+    /// lets the server close TCP first, and some clients wait for it without end.
+    pub fn peer_closes(&mut self, close: Option<CloseFrame<'_>>, now: Time, pool: &mut OutboundPool) {
+        if self.is_open() {
+            self.reason.get_or_insert(CloseReason::PeerClosed);
+            self.outbound.append_close(close.map(|frame| frame.code), "", pool);
+        }
+        self.enter(State::Finishing { since: now, end_sent: false });
+    }
+
+    /// The peer broke the protocol: say which rule, and listen no more.
+    pub fn fail(&mut self, error: &ProtocolError, now: Time, pool: &mut OutboundPool) {
+        if self.is_open() {
+            self.reason.get_or_insert(match error {
+                ProtocolError::MessageTooLong { .. } => CloseReason::MessageTooLong,
+                _ => CloseReason::ProtocolError,
+            });
+            self.outbound.append_close(Some(error.close_code()), &error.to_string(), pool);
+        }
+        self.enter(State::Finishing { since: now, end_sent: false });
+    }
+
+    /// Begins the closing handshake from our side; does nothing if it has begun. The
+    /// peer's answer is awaited before the transport ends.
+    pub fn close(&mut self, code: CloseCode, words: &str, reason: CloseReason, now: Time, pool: &mut OutboundPool) {
+        if self.is_open() {
+            self.reason.get_or_insert(reason);
+            self.outbound.append_close(Some(code), words, pool);
+            self.enter(State::Closing { since: now });
+        }
+    }
+
+    /// The peer is behind by more than the bound: what it has not begun to receive is
+    /// dropped, and it is told. A frame that is on its way is not cut.
+    pub fn close_slow_consumer(&mut self, now: Time, pool: &mut OutboundPool) {
+        self.outbound.drop_unsent(pool);
+        self.close(
+            CloseCode::SLOW_CONSUMER,
+            "messages were lost: the connection did not read fast enough",
+            CloseReason::SlowConsumer,
+            now,
+            pool,
+        );
+    }
+
+    /// The transport's input has ended. Nothing more will come, so there is nothing
+    /// to wait for; what is queued is still sent.
+    pub fn peer_ended(&mut self, now: Time) {
+        self.peer_ended = true;
+        self.reason.get_or_insert(CloseReason::PeerVanished);
+        match self.state {
+            // The peer answered our end with its own: all is said.
+            State::Finishing { end_sent: true, .. } => self.enter(State::Closed { abort: false }),
+            State::Finishing { .. } | State::Closed { .. } => {}
+            // Without an open WebSocket there is nothing to flush.
+            State::Handshake { .. } | State::Accepted(_) => self.enter(State::Closed { abort: false }),
+            State::Open | State::Closing { .. } => self.enter(State::Finishing { since: now, end_sent: false }),
+        }
+    }
+
+    /// The transport failed.
+    pub fn transport_failed(&mut self) {
+        self.reason.get_or_insert(CloseReason::PeerVanished);
+        self.enter(State::Closed { abort: true });
+    }
+
+    /// The server stops now, whatever the peer does.
+    pub fn abort(&mut self, reason: CloseReason) {
+        self.reason.get_or_insert(reason);
+        self.enter(State::Closed { abort: true });
+    }
+
+    /// What the transport is to do next.
+    pub fn output(&self) -> Output<'_> {
+        if let State::Closed { abort } = self.state {
+            return Output::Close { abort };
+        }
+        if self.outbound.bytes() > 0 {
+            return Output::Send(self.outbound.segments());
+        }
+        match self.state {
+            State::Finishing { end_sent: false, .. } => Output::EndWriting,
+            _ => Output::Idle,
+        }
+    }
+
+    /// The transport took `n` bytes.
+    pub fn sent(&mut self, n: usize, pool: &mut OutboundPool) {
+        self.outbound.sent(n, pool);
+    }
+
+    /// The transport ended our direction.
+    pub fn ended_writing(&mut self) {
+        if let State::Finishing { end_sent, .. } = &mut self.state {
+            *end_sent = true;
+            if self.peer_ended {
+                self.enter(State::Closed { abort: false });
+            }
+        }
+    }
+
+    /// Returns what is held to the pools; the connection is over.
+    pub fn release(mut self, pool: &mut OutboundPool) -> MessageReader {
+        self.outbound.clear(pool);
+        self.reader
+    }
+}
+
+#[cfg(test)]
+mod tests;

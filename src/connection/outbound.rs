@@ -1,0 +1,196 @@
+//! The queue of one connection: bytes of its own and frames that it shares.
+//!
+//! Owner: the shard's thread. Caller: `connection` only. Never blocks. The bound is
+//! kept by the callers: `Connection::deliver` refuses above it, and replies pause
+//! reading. An empty queue is one pointer and holds no memory.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use super::Segments;
+use crate::buffer::{BufferPool, SharedFrame};
+use crate::limits::SEGMENTS_PER_SEND_MAX;
+use crate::proto::close::CloseCode;
+use crate::proto::frame::{self, CONTROL_PAYLOAD_BYTES_MAX, OpCode};
+
+/// A private segment that has grown beyond this is left alone and a new one begun,
+/// so that appending never moves many bytes.
+const PRIVATE_SEGMENT_BYTES_MAX: usize = 64 * 1024;
+/// Free queues kept by a pool.
+const QUEUES_KEEP_MAX: usize = 4096;
+/// A queue whose ring has grown beyond this many segments is freed instead of kept.
+const QUEUE_SEGMENTS_KEEP_MAX: usize = 256;
+
+/// Free queues and write buffers of one shard.
+#[derive(Default, Debug)]
+pub struct OutboundPool {
+    // Boxed so that a connection holds a pointer and not the queue itself.
+    #[expect(clippy::vec_box)]
+    queues: Vec<Box<Queue>>,
+    buffers: BufferPool,
+}
+
+#[derive(Debug)]
+enum Segment {
+    /// Replies and control frames, several in a row.
+    Private(Vec<u8>),
+    /// One published frame.
+    Shared(SharedFrame),
+}
+
+impl Segment {
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Private(bytes) => bytes,
+            Self::Shared(frame) => frame.as_bytes(),
+        }
+    }
+}
+
+#[derive(Default, Debug)]
+struct Queue {
+    segments: VecDeque<Segment>,
+    /// Bytes of the first segment that are sent.
+    first_sent: usize,
+    /// Bytes not sent, in all segments.
+    bytes: usize,
+    /// Of them, bytes in private segments.
+    private_bytes: usize,
+}
+
+/// See the module.
+#[derive(Default, Debug)]
+pub(super) struct Outbound(Option<Box<Queue>>);
+
+impl Outbound {
+    /// Bytes queued and not sent.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| queue.bytes)
+    }
+
+    /// Of these, replies and control frames.
+    pub(super) fn reply_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| queue.private_bytes)
+    }
+
+    /// Queues a published frame.
+    pub(super) fn push_shared(&mut self, frame: SharedFrame, pool: &mut OutboundPool) {
+        let queue = self.queue(pool);
+        queue.bytes += frame.as_bytes().len();
+        queue.segments.push_back(Segment::Shared(frame));
+    }
+
+    /// Queues a frame for this peer alone.
+    pub(super) fn append_frame(&mut self, opcode: OpCode, payload: &[u8], pool: &mut OutboundPool) {
+        self.append_with(pool, |out| frame::append_server(out, opcode, payload));
+    }
+
+    /// Queues a Close frame; words that do not fit are cut at a character's end.
+    pub(super) fn append_close(&mut self, code: Option<CloseCode>, words: &str, pool: &mut OutboundPool) {
+        let mut body = [0; CONTROL_PAYLOAD_BYTES_MAX];
+        let mut len = 0;
+        if let Some(code) = code {
+            let words = &words[..words.floor_char_boundary(body.len() - 2)];
+            body[..2].copy_from_slice(&code.0.to_be_bytes());
+            body[2..2 + words.len()].copy_from_slice(words.as_bytes());
+            len = 2 + words.len();
+        }
+        self.append_frame(OpCode::Close, &body[..len], pool);
+    }
+
+    /// Queues what `write` appends to a buffer.
+    pub(super) fn append_with(&mut self, pool: &mut OutboundPool, write: impl FnOnce(&mut Vec<u8>)) {
+        self.queue(pool);
+        let Some(queue) = &mut self.0 else { return };
+        let open = match queue.segments.back() {
+            Some(Segment::Private(bytes)) => bytes.len() < PRIVATE_SEGMENT_BYTES_MAX,
+            _ => false,
+        };
+        if !open {
+            queue.segments.push_back(Segment::Private(pool.buffers.take()));
+        }
+        if let Some(Segment::Private(bytes)) = queue.segments.back_mut() {
+            let before = bytes.len();
+            write(bytes);
+            queue.bytes += bytes.len() - before;
+            queue.private_bytes += bytes.len() - before;
+        }
+    }
+
+    /// The first segments, as many as one send takes.
+    pub(super) fn segments(&self) -> Segments<'_> {
+        let mut slices = [IoSlice::new(&[]); SEGMENTS_PER_SEND_MAX];
+        let mut count = 0;
+        if let Some(queue) = &self.0 {
+            let mut skip = queue.first_sent;
+            for (slice, segment) in slices.iter_mut().zip(&queue.segments) {
+                *slice = IoSlice::new(&segment.as_bytes()[skip..]);
+                skip = 0;
+                count += 1;
+            }
+        }
+        (slices, count)
+    }
+
+    /// The transport took `n` bytes from the front.
+    pub(super) fn sent(&mut self, n: usize, pool: &mut OutboundPool) {
+        let Some(queue) = &mut self.0 else {
+            assert_eq!(n, 0, "bytes were sent that were not queued");
+            return;
+        };
+        assert!(n <= queue.bytes, "{n} bytes were sent, {} were queued", queue.bytes);
+        queue.bytes -= n;
+        let mut left = n;
+        while let Some(first) = queue.segments.front() {
+            let unsent = first.as_bytes().len() - queue.first_sent;
+            let taken = left.min(unsent);
+            if matches!(first, Segment::Private(_)) {
+                queue.private_bytes -= taken;
+            }
+            left -= taken;
+            if taken < unsent {
+                queue.first_sent += taken;
+                break;
+            }
+            queue.first_sent = 0;
+            if let Some(Segment::Private(buffer)) = queue.segments.pop_front() {
+                pool.buffers.put(buffer);
+            }
+        }
+        if queue.segments.is_empty() {
+            self.clear(pool);
+        }
+    }
+
+    /// Drops everything but the segment that is on its way, so that no frame is cut.
+    pub(super) fn drop_unsent(&mut self, pool: &mut OutboundPool) {
+        let Some(queue) = &mut self.0 else { return };
+        let keep = usize::from(queue.first_sent > 0);
+        for segment in queue.segments.drain(keep..) {
+            queue.bytes -= segment.as_bytes().len();
+            if let Segment::Private(buffer) = segment {
+                queue.private_bytes -= buffer.len();
+                pool.buffers.put(buffer);
+            }
+        }
+    }
+
+    /// Drops everything and holds no memory.
+    pub(super) fn clear(&mut self, pool: &mut OutboundPool) {
+        let Some(mut queue) = self.0.take() else { return };
+        for segment in queue.segments.drain(..) {
+            if let Segment::Private(buffer) = segment {
+                pool.buffers.put(buffer);
+            }
+        }
+        let kept = pool.queues.len() < QUEUES_KEEP_MAX && queue.segments.capacity() <= QUEUE_SEGMENTS_KEEP_MAX;
+        if kept {
+            (queue.first_sent, queue.bytes, queue.private_bytes) = (0, 0, 0);
+            pool.queues.push(queue);
+        }
+    }
+
+    fn queue(&mut self, pool: &mut OutboundPool) -> &mut Queue {
+        self.0.get_or_insert_with(|| pool.queues.pop().unwrap_or_default())
+    }
+}

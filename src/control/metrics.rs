@@ -1,0 +1,156 @@
+//! `GET /metrics`: the shards' counters as OpenMetrics text, which Prometheus reads.
+//!
+//! Nothing is counted here: each scrape reads the cells that the shards write.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::api::{Api, error};
+use crate::proto::handshake::Status;
+use crate::stats::{Cell, CloseReason, ShardStats, TURN_BUCKETS_US, TurnTimes};
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Answers a scrape.
+pub(super) async fn metrics(State(api): State<Api>) -> Response {
+    let mut registry = Registry::with_prefix("wsgate");
+    registry.register_collector(Box::new(Scrape(api.stats)));
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(reason) => error(StatusCode::INTERNAL_SERVER_ERROR, reason),
+    }
+}
+
+/// One number of a shard: name, help, where it is.
+type Number = (&'static str, &'static str, fn(&ShardStats) -> &Cell);
+
+/// Numbers that only grow; the text adds `_total` to their names.
+const COUNTERS: [Number; 12] = [
+    ("accepted", "Connections accepted", |s| &s.accepted),
+    ("messages_received", "Whole messages received from clients", |s| &s.messages_in),
+    ("received_bytes", "Bytes read from client sockets", |s| &s.bytes_in),
+    ("messages_queued", "Messages queued for one client each: replies and deliveries", |s| &s.messages_out),
+    ("sent_bytes", "Bytes written to client sockets", |s| &s.bytes_out),
+    ("deliveries", "Published messages queued for one subscriber each", |s| &s.deliveries),
+    ("published", "Messages put in order by the shard that owns their topic", |s| &s.published),
+    ("sends", "Send calls", |s| &s.sends),
+    ("short_sends", "Send calls that took less than they were given", |s| &s.sends_short),
+    ("accept_pauses", "Times that accepting paused for want of descriptors or room", |s| &s.accept_pauses),
+    ("envelopes", "Envelopes sent to other threads", |s| &s.envelopes_out),
+    ("wakes", "Times that another thread had to be woken", |s| &s.wakes),
+];
+
+/// Numbers that go up and down.
+const GAUGES: [Number; 6] = [
+    ("connections", "Connections open, in any state", |s| &s.connections),
+    ("topics", "Topics in the table, those without subscribers included", |s| &s.topics),
+    ("subscriptions", "Subscriptions of clients", |s| &s.subscriptions),
+    ("queue_bytes", "Bytes waiting in the queues of clients", |s| &s.queue_bytes),
+    ("overflow_bytes", "Bytes waiting because another shard's mailbox is full", |s| &s.overflow_bytes),
+    ("accept_paused", "1 while accepting pauses for want of descriptors or room", |s| &s.accept_paused),
+];
+
+#[derive(Debug)]
+struct Scrape(Arc<[Arc<ShardStats>]>);
+
+impl Scrape {
+    fn shards(&self) -> impl Iterator<Item = (String, &ShardStats)> {
+        self.0.iter().enumerate().map(|(index, stats)| (index.to_string(), &**stats))
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, cell) in COUNTERS {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (shard, stats) in self.shards() {
+                let labels = [("shard", shard)];
+                family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&cell(stats).get(), None)?;
+            }
+        }
+        for (name, help, cell) in GAUGES {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (shard, stats) in self.shards() {
+                family.encode_family(&[("shard", shard)])?.encode_gauge(&cell(stats).get())?;
+            }
+        }
+        let statuses: Vec<String> = Status::ALL.iter().map(|status| status.code().to_string()).collect();
+        self.encode_labelled(
+            &mut encoder,
+            "handshakes",
+            "Requests by the status that answered them",
+            "status",
+            &statuses,
+            |s| &s.handshakes,
+        )?;
+        let reasons: Vec<String> = CloseReason::ALL.iter().map(|reason| reason.label().to_owned()).collect();
+        self.encode_labelled(
+            &mut encoder,
+            "closes",
+            "Connections ended, by the first cause",
+            "reason",
+            &reasons,
+            |s| &s.closes,
+        )?;
+        self.encode_turns(encoder)
+    }
+}
+
+impl Scrape {
+    fn encode_labelled(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: &[String],
+        cells: fn(&ShardStats) -> &[Cell],
+    ) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (shard, stats) in self.shards() {
+            for (value, cell) in values.iter().zip(cells(stats)) {
+                let labels = [("shard", shard.as_str()), (label, value.as_str())];
+                encode_count(&mut family, &labels, cell)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns of the event loops. What comes in during a turn waits for its end, so this
+    /// is the delay that the loop adds.
+    fn encode_turns(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Time that a turn of the event loop took, its waiting excluded: the loop's lag";
+        let mut family = encoder.encode_descriptor("loop_turn", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for (shard, stats) in self.shards() {
+            let buckets = turn_buckets(&stats.turns);
+            let sum = stats.turns.sum_ns.get() as f64 / 1e9;
+            let count = stats.turns.count();
+            let labels = [("shard", shard)];
+            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+}
+
+fn encode_count(
+    family: &mut prometheus_client::encoding::MetricEncoder<'_>,
+    labels: &impl EncodeLabelSet,
+    cell: &Cell,
+) -> fmt::Result {
+    family.encode_family(labels)?.encode_counter::<NoLabelSet, _, u64>(&cell.get(), None)
+}
+
+/// Upper bounds in seconds with the turns in each bucket alone; the encoder adds up.
+fn turn_buckets(turns: &TurnTimes) -> Vec<(f64, u64)> {
+    let bounds = TURN_BUCKETS_US.iter().map(|&us| us as f64 / 1e6).chain([f64::INFINITY]);
+    bounds.zip(turns.buckets.iter().map(Cell::get)).collect()
+}

@@ -1,0 +1,191 @@
+//! Requests of the control plane to the shards, and their answers.
+//!
+//! One task owns the mailbox. Handlers send it requests and await the answer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::{ControlSettings, Phase};
+use crate::command::{Address, Envelope, Position, RequestToken, SharedMessage, TopicName, TopicsFull};
+use crate::driver::mailbox::{Post, shard_addresses};
+use crate::hub::owner_of;
+use crate::id::ShardId;
+
+/// Requests that may wait for the task; further handlers wait for room.
+const REQUESTS_MAX: usize = 1024;
+/// How long an answer may take. A shard that turns answers within a few turns.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a message was not published, or not known to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum PublishError {
+    /// Nothing has happened; try again.
+    #[error("the gateway is busy: messages wait for a shard; try again later")]
+    Busy,
+    /// Nothing has happened.
+    #[error(transparent)]
+    TopicsFull(#[from] TopicsFull),
+    /// The message may have been published or not.
+    #[error("the shard has not answered in time; the message may have been published or not")]
+    NoAnswer,
+}
+
+enum Request {
+    Publish { topic: TopicName, message: SharedMessage, answer: oneshot::Sender<Result<Position, PublishError>> },
+    Probe { shard: ShardId, answer: oneshot::Sender<()> },
+}
+
+/// A handle to all shards.
+#[derive(Clone)]
+pub(super) struct Shards {
+    requests: mpsc::Sender<Request>,
+    count: usize,
+}
+
+impl Shards {
+    /// Starts the task; it ends with the runtime.
+    pub(super) fn start(
+        settings: &ControlSettings,
+        post: Post,
+        bell: Arc<Notify>,
+        phases: watch::Receiver<Phase>,
+    ) -> Self {
+        let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
+        let task = Task {
+            count: settings.shards,
+            hash_seed: settings.hash_seed,
+            overflow_bytes_max: settings.overflow_bytes_max,
+            next_token: 0,
+            publishing: HashMap::new(),
+            probing: HashMap::new(),
+        };
+        tokio::spawn(task.run(post, receiver, phases, bell));
+        Self { requests, count: settings.shards }
+    }
+
+    /// Publishes, and returns the message's place once the owner has ordered it.
+    pub(super) async fn publish(&self, topic: TopicName, message: SharedMessage) -> Result<Position, PublishError> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request::Publish { topic, message, answer };
+        if tokio::time::timeout(ANSWER_TIMEOUT, self.requests.send(request)).await.is_err() {
+            return Err(PublishError::Busy);
+        }
+        match tokio::time::timeout(ANSWER_TIMEOUT, answered).await {
+            Ok(Ok(result)) => result,
+            _ => Err(PublishError::NoAnswer),
+        }
+    }
+
+    /// Asks every shard for an answer; those that gave none in time.
+    pub(super) async fn find_stuck(&self) -> Vec<ShardId> {
+        let mut asked = Vec::new();
+        for shard in (0..self.count).map(|index| ShardId(index as u16)) {
+            let (answer, answered) = oneshot::channel();
+            let sent = self.requests.try_send(Request::Probe { shard, answer });
+            asked.push((shard, sent.is_ok().then_some(answered)));
+        }
+        let mut stuck = Vec::new();
+        let deadline = tokio::time::Instant::now() + ANSWER_TIMEOUT;
+        for (shard, answered) in asked {
+            let turns = match answered {
+                Some(answered) => matches!(tokio::time::timeout_at(deadline, answered).await, Ok(Ok(()))),
+                None => false,
+            };
+            if !turns {
+                stuck.push(shard);
+            }
+        }
+        stuck
+    }
+}
+
+/// The owner of the mailbox.
+struct Task {
+    count: usize,
+    hash_seed: u64,
+    overflow_bytes_max: u64,
+    next_token: RequestToken,
+    publishing: HashMap<RequestToken, oneshot::Sender<Result<Position, PublishError>>>,
+    probing: HashMap<RequestToken, oneshot::Sender<()>>,
+}
+
+impl Task {
+    async fn run(
+        mut self,
+        mut post: Post,
+        mut requests: mpsc::Receiver<Request>,
+        mut phases: watch::Receiver<Phase>,
+        bell: Arc<Notify>,
+    ) {
+        let mut told_to_drain = false;
+        loop {
+            while let Some(envelope) = post.receive() {
+                self.answer(envelope);
+            }
+            if *phases.borrow_and_update() >= Phase::Draining && !told_to_drain {
+                told_to_drain = true;
+                for shard in shard_addresses(self.count) {
+                    post.send(shard, Envelope::Drain);
+                }
+            }
+            post.announce();
+            if !post.prepare_sleep() {
+                continue;
+            }
+            tokio::select! {
+                request = requests.recv() => match request {
+                    Some(request) => self.ask(&mut post, request),
+                    None => return,
+                },
+                () = bell.notified() => {}
+                changed = phases.changed() => if changed.is_err() {
+                    return;
+                },
+            }
+            post.awake();
+        }
+    }
+
+    fn ask(&mut self, post: &mut Post, request: Request) {
+        self.next_token += 1;
+        let token = self.next_token;
+        match request {
+            Request::Publish { topic, message, answer } => {
+                let owner = Address::Shard(owner_of(&topic, self.count, self.hash_seed));
+                if post.is_full(owner) || post.overflow_bytes_total() > self.overflow_bytes_max {
+                    // The handler may be gone; then nobody wants to know.
+                    let _ = answer.send(Err(PublishError::Busy));
+                    return;
+                }
+                // Handlers that gave up leave their entries behind.
+                self.publishing.retain(|_, waiting| !waiting.is_closed());
+                self.publishing.insert(token, answer);
+                post.send(owner, Envelope::PublishRequest { token, topic, message });
+            }
+            Request::Probe { shard, answer } => {
+                self.probing.retain(|_, waiting| !waiting.is_closed());
+                self.probing.insert(token, answer);
+                post.send(Address::Shard(shard), Envelope::Probe { token });
+            }
+        }
+    }
+
+    fn answer(&mut self, envelope: Envelope) {
+        match envelope {
+            Envelope::Published { token, result } => {
+                if let Some(answer) = self.publishing.remove(&token) {
+                    let _ = answer.send(result.map_err(PublishError::from));
+                }
+            }
+            Envelope::ProbeAnswer { token } => {
+                if let Some(answer) = self.probing.remove(&token) {
+                    let _ = answer.send(());
+                }
+            }
+            other => debug_assert!(false, "{other:?} is not for the control plane"),
+        }
+    }
+}

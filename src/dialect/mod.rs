@@ -1,0 +1,58 @@
+//! What clients speak: from the path of the request to what a message means.
+//!
+//! Sans-IO and stateless beyond a few bytes per connection. Caller: `shard`, which
+//! carries out the [`Action`]s. Knows neither the hub nor the connection.
+
+#![forbid(unsafe_code)]
+
+mod plain;
+mod route;
+
+pub use plain::Plain;
+pub use route::{Route, Routes, ServiceLimits};
+
+use crate::proto::close::CloseCode;
+use crate::proto::frame::MessageKind;
+
+/// What the greeting dialect answers.
+const GREETING: &[u8] = b"good";
+
+/// The dialect of an open connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dialect {
+    /// Every message back, as it came.
+    Echo,
+    /// Every message is answered with the text `good`.
+    Greeting,
+    /// Messages are published to the connection's topic.
+    Plain(Plain),
+}
+
+/// What a message asks for.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Action<'a> {
+    /// Send this to the peer itself.
+    Reply(MessageKind, &'a [u8]),
+    /// Publish this to the connection's topic.
+    Publish {
+        /// As it came.
+        kind: MessageKind,
+        /// As it came.
+        payload: &'a [u8],
+        /// Whether the publisher gets it too, if it subscribes.
+        to_self: bool,
+    },
+    /// The peer may not do this.
+    Close(CloseCode, &'static str),
+}
+
+impl Dialect {
+    /// What to do about a message of the peer.
+    pub fn receive<'a>(&self, kind: MessageKind, payload: &'a [u8]) -> Action<'a> {
+        match self {
+            Self::Echo => Action::Reply(kind, payload),
+            Self::Greeting => Action::Reply(MessageKind::Text, GREETING),
+            Self::Plain(plain) => plain.receive(kind, payload),
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! The event loop of one shard, by readiness: mio, edge-triggered.
+//!
+//! Owner: the shard's thread. Reads sockets into one buffer that all connections
+//! share, hands the bytes to the [`Shard`], and flushes what it has to say once at
+//! the end of each turn. Interest in writing is asked for only after a socket took
+//! less than it was given.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+
+use super::clock::Clock;
+use super::mailbox::Post;
+use crate::command::Envelope;
+use crate::connection::Output;
+use crate::id::ConnectionId;
+use crate::limits::{
+    ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, ENVELOPES_PER_TURN_MAX, EVENTS_PER_TURN_MAX, FLUSHES_PER_TURN_MAX,
+    PUBLISH_RETRY_MS, RECEIVE_BUFFER_BYTES,
+};
+use crate::shard::Shard;
+use crate::stats::ShardStats;
+use crate::time::Time;
+
+/// Tokens that are no connection's: generations come round to this one only after
+/// 2³² tenants of a slot that no table has.
+const LISTENER: Token = Token(usize::MAX);
+const POST: Token = Token(usize::MAX - 1);
+
+/// What the loop is told beside what the shard knows.
+#[derive(Clone, Copy, Debug)]
+pub struct LoopSettings {
+    /// Bytes of overflow in the whole process above which publishers pause.
+    pub overflow_bytes_max: u64,
+    /// From [`crate::command::Envelope::Drain`] until everything is closed by force.
+    pub drain: Duration,
+    /// Connections of the whole process.
+    pub connections_max: u64,
+}
+
+/// One shard with its sockets.
+pub struct EventLoop {
+    settings: LoopSettings,
+    shard: Shard,
+    clock: Clock,
+    post: Post,
+    poll: Poll,
+    listener: Option<TcpListener>,
+    accepting: Accepting,
+    /// By connection slot.
+    sockets: Vec<Option<Socket>>,
+    /// Connections with bytes in the kernel that the last turn left there, and those
+    /// whose reading goes on.
+    readable: VecDeque<ConnectionId>,
+    receive_buffer: Box<[u8]>,
+    /// Set once draining began.
+    drain_until: Option<Time>,
+    /// What all shards count, to know the connections of the process.
+    process: Arc<[Arc<ShardStats>]>,
+}
+
+/// Whether connections are accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Accepting {
+    /// The kernel will say when there are some.
+    Armed,
+    /// There may be some now.
+    Ready,
+    /// Descriptors or slots ran out; tried again then, or when a connection leaves.
+    Paused { until: Time },
+}
+
+struct Socket {
+    id: ConnectionId,
+    stream: TcpStream,
+    /// The kernel has reported that the peer ended its direction: read until the end
+    /// is seen, since no further edge will come.
+    peer_ended: bool,
+    /// In the `readable` list.
+    listed: bool,
+    /// Asked the kernel to say when it takes bytes.
+    writable_wanted: bool,
+}
+
+impl EventLoop {
+    /// A loop for a listener of its own. Belongs on the thread that will run it.
+    pub fn new(
+        shard: Shard,
+        listener: std::net::TcpListener,
+        post: Post,
+        clock: Clock,
+        settings: LoopSettings,
+        process: Arc<[Arc<ShardStats>]>,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut listener = TcpListener::from_std(listener);
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let bell = post.descriptor().ok_or_else(|| io::Error::other("a shard's mailbox has a descriptor"))?;
+        poll.registry().register(&mut SourceFd(&bell.as_raw_fd()), POST, Interest::READABLE)?;
+        Ok(Self {
+            settings,
+            shard,
+            clock,
+            post,
+            poll,
+            listener: Some(listener),
+            accepting: Accepting::Ready,
+            sockets: Vec::new(),
+            readable: VecDeque::new(),
+            receive_buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
+            drain_until: None,
+            process,
+        })
+    }
+
+    /// Turns until the shard has drained. Errors are those of the selector itself.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
+        while !self.is_drained() {
+            self.turn(&mut events)?;
+        }
+        // The last envelopes, so that nobody waits for an answer.
+        self.carry_mail_out();
+        Ok(())
+    }
+
+    /// One turn of the loop.
+    fn turn(&mut self, events: &mut Events) -> io::Result<()> {
+        // 1. Wait, unless something is left to do.
+        self.wait(events)?;
+        let now = self.clock.now();
+        // 2. What the kernel reports.
+        for event in events.iter() {
+            self.take_event(event, now);
+        }
+        // 3. New connections, as many as are fair.
+        self.accept(now);
+        // 4. What sockets have brought, one buffer full for each.
+        self.read_listed(now);
+        // 5. What other threads say.
+        self.take_mail(now);
+        // 6. What is due.
+        self.shard.handle_timeouts(now);
+        self.enforce_drain(now);
+        // 7. One flush for each connection that has something to say.
+        self.flush();
+        // 8. One wake for each thread that was sent something.
+        self.carry_mail_out();
+        self.shard.stats().turns.record(self.clock.now().since(now));
+        Ok(())
+    }
+
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        while let Some(id) = self.shard.next_resumed() {
+            list_readable(&mut self.readable, &mut self.sockets, id);
+        }
+        let idle = self.readable.is_empty() && !self.shard.has_dirty() && self.accepting != Accepting::Ready;
+        let timeout = if idle && self.post.prepare_sleep() { self.until_next_deadline() } else { Some(Duration::ZERO) };
+        let polled = self.poll.poll(events, timeout);
+        self.post.awake();
+        match polled {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                events.clear();
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Time until something is due without any event; `None` is for ever.
+    fn until_next_deadline(&self) -> Option<Duration> {
+        let retry = match self.accepting {
+            Accepting::Paused { until } => Some(until),
+            Accepting::Armed | Accepting::Ready => None,
+        };
+        let now = self.clock.now();
+        let publish = self.shard.has_paused_publishers().then(|| now + Duration::from_millis(PUBLISH_RETRY_MS));
+        [self.shard.next_timeout(), retry, publish, self.drain_until]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| at.since(now))
+    }
+
+    fn take_event(&mut self, event: &Event, now: Time) {
+        match event.token() {
+            LISTENER => {
+                if self.accepting == Accepting::Armed {
+                    self.accepting = Accepting::Ready;
+                }
+            }
+            POST => self.post.reset(),
+            Token(token) => {
+                let id = ConnectionId::from_token(token);
+                let Some(socket) = socket_mut(&mut self.sockets, id) else { return };
+                socket.peer_ended |= event.is_read_closed();
+                if event.is_writable() && socket.writable_wanted {
+                    self.shard.writable(id);
+                }
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    self.read(id, now);
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, now: Time) {
+        match self.accepting {
+            Accepting::Armed => return,
+            Accepting::Paused { until } if now < until => return,
+            Accepting::Ready | Accepting::Paused { .. } => self.accepting = Accepting::Ready,
+        }
+        for _ in 0..ACCEPTS_PER_TURN_MAX {
+            let Some(listener) = &self.listener else {
+                self.accepting = Accepting::Armed;
+                return;
+            };
+            if !self.has_room() {
+                self.pause_accepting(now, "the connection table is full (limits.connections_max)");
+                return;
+            }
+            match listener.accept() {
+                Ok((stream, _)) => self.take_in(stream, now),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => {
+                        self.accepting = Accepting::Armed;
+                        break;
+                    }
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
+                    _ => {
+                        self.pause_accepting(now, &error.to_string());
+                        return;
+                    }
+                },
+            }
+        }
+        self.shard.stats().accept_paused.set(0);
+    }
+
+    /// Shards that accept at the same moment may pass the process's limit by one each.
+    fn has_room(&self) -> bool {
+        let connections: u64 = self.process.iter().map(|stats| stats.connections.get()).sum();
+        self.shard.has_room() && connections < self.settings.connections_max
+    }
+
+    /// The listener stays as it is: what the kernel has queued waits there, without
+    /// waking us again, until there is room.
+    fn pause_accepting(&mut self, now: Time, why: &str) {
+        self.accepting = Accepting::Paused { until: now + Duration::from_millis(ACCEPT_RETRY_MS) };
+        let stats = self.shard.stats();
+        if stats.accept_paused.get() == 0 {
+            stats.accept_paused.set(1);
+            stats.accept_pauses.add(1);
+            tracing::warn!(why, connections = self.shard.connections_len(), "accepting pauses");
+        }
+    }
+
+    fn take_in(&mut self, mut stream: TcpStream, now: Time) {
+        let Some(id) = self.shard.accept(now) else { return };
+        let token = Token(id.to_token());
+        if self.poll.registry().register(&mut stream, token, Interest::READABLE).is_err() {
+            self.shard.transport_failed(id);
+        }
+        let slot = id.slot as usize;
+        if slot >= self.sockets.len() {
+            self.sockets.resize_with(slot + 1, || None);
+        }
+        self.sockets[slot] = Some(Socket { id, stream, peer_ended: false, listed: false, writable_wanted: false });
+    }
+
+    fn read_listed(&mut self, now: Time) {
+        for _ in 0..self.readable.len() {
+            let Some(id) = self.readable.pop_front() else { break };
+            if let Some(socket) = socket_mut(&mut self.sockets, id) {
+                socket.listed = false;
+                self.read(id, now);
+            }
+        }
+    }
+
+    /// Reads one buffer full at most; what may be left is on the list for the next turn.
+    fn read(&mut self, id: ConnectionId, now: Time) {
+        let Some(socket) = socket_mut(&mut self.sockets, id) else { return };
+        if socket.listed || !self.shard.wants_read(id) {
+            return;
+        }
+        match socket.stream.read(&mut self.receive_buffer) {
+            Ok(0) => self.shard.peer_ended(id, now),
+            Ok(n) => {
+                // A short read means that the kernel has no more, and the next byte makes a
+                // new edge.
+                let more = n == self.receive_buffer.len() || socket.peer_ended;
+                self.shard.receive(id, &mut self.receive_buffer[..n], now);
+                if more {
+                    list_readable(&mut self.readable, &mut self.sockets, id);
+                }
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock => {}
+                ErrorKind::Interrupted => list_readable(&mut self.readable, &mut self.sockets, id),
+                _ => self.shard.transport_failed(id),
+            },
+        }
+    }
+
+    fn take_mail(&mut self, now: Time) {
+        for _ in 0..ENVELOPES_PER_TURN_MAX {
+            let Some(envelope) = self.post.receive() else { break };
+            if matches!(envelope, Envelope::Drain) {
+                // Closing the listener resets what the kernel has queued for it.
+                self.listener = None;
+                self.drain_until.get_or_insert(now + self.settings.drain);
+            }
+            self.shard.open_envelope(envelope, now);
+        }
+    }
+
+    fn flush(&mut self) {
+        for _ in 0..FLUSHES_PER_TURN_MAX {
+            let Some(id) = self.shard.next_dirty() else { break };
+            self.flush_one(id);
+        }
+    }
+
+    /// Does what the shard wants of a connection's transport until it is satisfied or
+    /// the transport takes no more.
+    fn flush_one(&mut self, id: ConnectionId) {
+        let Some(socket) = socket_mut(&mut self.sockets, id) else { return };
+        loop {
+            match self.shard.output(id) {
+                Output::Idle => break,
+                Output::Send((slices, count)) => {
+                    let total: usize = slices[..count].iter().map(|slice| slice.len()).sum();
+                    let sent = match count {
+                        1 => socket.stream.write(&slices[0]),
+                        _ => socket.stream.write_vectored(&slices[..count]),
+                    };
+                    self.shard.stats().sends.add(1);
+                    match sent {
+                        Ok(n) => {
+                            self.shard.sent(id, n);
+                            if n < total {
+                                self.shard.stats().sends_short.add(1);
+                                self.wait_writable(id);
+                                return;
+                            }
+                        }
+                        Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                            self.wait_writable(id);
+                            return;
+                        }
+                        Err(_) => self.shard.transport_failed(id),
+                    }
+                }
+                Output::EndWriting => match socket.stream.shutdown(Shutdown::Write) {
+                    Ok(()) => self.shard.ended_writing(id),
+                    Err(_) => self.shard.transport_failed(id),
+                },
+                Output::Close { abort } => {
+                    self.close(id, abort);
+                    return;
+                }
+            }
+        }
+        if socket.writable_wanted {
+            socket.writable_wanted = false;
+            let token = Token(id.to_token());
+            if self.poll.registry().reregister(&mut socket.stream, token, Interest::READABLE).is_err() {
+                self.shard.transport_failed(id);
+            }
+        }
+    }
+
+    fn wait_writable(&mut self, id: ConnectionId) {
+        let Some(socket) = socket_mut(&mut self.sockets, id) else { return };
+        self.shard.blocked(id);
+        if !socket.writable_wanted {
+            socket.writable_wanted = true;
+            let (token, interest) = (Token(id.to_token()), Interest::READABLE | Interest::WRITABLE);
+            // Modifying the registration reports what is ready at that moment, so an edge
+            // that came since the short write is not lost.
+            if self.poll.registry().reregister(&mut socket.stream, token, interest).is_err() {
+                self.shard.transport_failed(id);
+            }
+        }
+    }
+
+    fn close(&mut self, id: ConnectionId, abort: bool) {
+        if let Some(socket) = self.sockets.get_mut(id.slot as usize).and_then(Option::take) {
+            if abort {
+                // A reset instead of an end that the peer would have to acknowledge. If the
+                // option cannot be set, closing does it the slow way.
+                let _ = socket2::SockRef::from(&socket.stream).set_linger(Some(Duration::ZERO));
+            }
+            drop(socket);
+        }
+        self.shard.remove(id);
+        if let Accepting::Paused { .. } = self.accepting {
+            self.accepting = Accepting::Ready;
+        }
+    }
+
+    fn carry_mail_out(&mut self) {
+        while let Some((to, envelope)) = self.shard.take_envelope() {
+            self.shard.stats().envelopes_out.add(1);
+            self.post.send(to, envelope);
+        }
+        let woken = self.post.announce();
+        let stats = self.shard.stats();
+        stats.wakes.add(woken);
+        stats.overflow_bytes.set(self.post.overflow_bytes());
+        self.shard.pause_publishing(self.post.overflow_bytes_total() > self.settings.overflow_bytes_max);
+    }
+
+    fn enforce_drain(&mut self, now: Time) {
+        if self.drain_until.is_some_and(|until| now >= until) {
+            self.shard.abort_all();
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.drain_until.is_some() && self.shard.connections_len() == 0
+    }
+}
+
+fn socket_mut(sockets: &mut [Option<Socket>], id: ConnectionId) -> Option<&mut Socket> {
+    sockets.get_mut(id.slot as usize)?.as_mut().filter(|socket| socket.id == id)
+}
+
+fn list_readable(readable: &mut VecDeque<ConnectionId>, sockets: &mut [Option<Socket>], id: ConnectionId) {
+    if let Some(socket) = socket_mut(sockets, id)
+        && !socket.listed
+    {
+        socket.listed = true;
+        readable.push_back(id);
+    }
+}

@@ -1,0 +1,405 @@
+//! Mailboxes: envelopes from every thread to every other, and one wake per batch.
+//!
+//! Between each pair of threads there is a ring with one producer and one consumer
+//! (rtrb). Sending never blocks and never fails: what finds the ring full waits with
+//! the sender, accounted in [`Post::overflow_bytes`], and publishers are paused
+//! while that is over its bound. Order is kept from each thread to each other.
+//!
+//! Waking a sleeping thread costs its waker about 12 µs, so it is done only if the
+//! target sleeps, and once for all that was sent in a turn.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io;
+
+use crate::command::{Address, Envelope};
+use crate::id::ShardId;
+
+/// Wakes the control plane's thread, which waits in a runtime of its own.
+pub type WakeControl = Box<dyn Fn() + Send + Sync>;
+
+/// What wakes one thread.
+struct Bell {
+    waker: Waker,
+    /// The thread waits, or is about to.
+    sleeping: AtomicBool,
+}
+
+enum Waker {
+    /// An eventfd that an event loop polls.
+    Descriptor(OwnedFd),
+    /// A call.
+    Call(WakeControl),
+}
+
+impl Bell {
+    fn new(waker: Waker) -> Arc<Self> {
+        Arc::new(Self { waker, sleeping: AtomicBool::new(false) })
+    }
+
+    /// Wakes the thread if it sleeps; whether it had to.
+    ///
+    /// The fence pairs with the one in [`Post::prepare_sleep`]: either the sleeper sees
+    /// what was put into its ring, or we see that it sleeps.
+    fn ring(&self) -> bool {
+        fence(Ordering::SeqCst);
+        if !self.sleeping.load(Ordering::Relaxed) || !self.sleeping.swap(false, Ordering::AcqRel) {
+            return false;
+        }
+        match &self.waker {
+            // The counter can only be full if the thread has been woken 2^64 - 2 times
+            // without reading it: then it is awake.
+            Waker::Descriptor(descriptor) => drop(io::write(descriptor, &1u64.to_ne_bytes())),
+            Waker::Call(wake) => wake(),
+        }
+        true
+    }
+}
+
+/// One direction between two threads.
+struct Outgoing {
+    ring: Producer<Envelope>,
+    /// What the ring had no room for, in order.
+    overflow: VecDeque<Envelope>,
+    bell: Arc<Bell>,
+    /// Tells the consumer that we wait for room.
+    starved: Arc<AtomicBool>,
+    /// Something was put into the ring since its consumer was last woken.
+    unannounced: bool,
+}
+
+struct Incoming {
+    ring: Consumer<Envelope>,
+    /// The producer's bell, for when it waits for room.
+    bell: Arc<Bell>,
+    starved: Arc<AtomicBool>,
+}
+
+/// The mailboxes as one thread sees them.
+pub struct Post {
+    outgoing: Vec<Option<Outgoing>>,
+    incoming: Vec<Option<Incoming>>,
+    bell: Arc<Bell>,
+    /// Overflow of the whole process, in payload bytes and envelopes.
+    overflow_total: Arc<AtomicU64>,
+    overflow: u64,
+    /// Where the next look into the rings begins, so that none is preferred.
+    turn: usize,
+}
+
+/// Bytes that an envelope in the overflow counts beside its payload.
+const ENVELOPE_BYTES: u64 = size_of::<Envelope>() as u64;
+
+/// Mailboxes for `shards` shards and the control plane, which is the last.
+pub fn post_offices(shards: usize, entries: usize, wake_control: WakeControl) -> io::Result<Vec<Post>> {
+    let nodes = shards + 1;
+    let overflow_total = Arc::new(AtomicU64::new(0));
+    let mut bells = Vec::with_capacity(nodes);
+    for _ in 0..shards {
+        let descriptor = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        bells.push(Bell::new(Waker::Descriptor(descriptor)));
+    }
+    bells.push(Bell::new(Waker::Call(wake_control)));
+    let mut posts: Vec<Post> = bells
+        .iter()
+        .map(|bell| Post {
+            outgoing: (0..nodes).map(|_| None).collect(),
+            incoming: (0..nodes).map(|_| None).collect(),
+            bell: bell.clone(),
+            overflow_total: overflow_total.clone(),
+            overflow: 0,
+            turn: 0,
+        })
+        .collect();
+    for from in 0..nodes {
+        for to in (0..nodes).filter(|&to| to != from) {
+            let (producer, consumer) = RingBuffer::new(entries);
+            let starved = Arc::new(AtomicBool::new(false));
+            posts[from].outgoing[to] = Some(Outgoing {
+                ring: producer,
+                overflow: VecDeque::new(),
+                bell: bells[to].clone(),
+                starved: starved.clone(),
+                unannounced: false,
+            });
+            posts[to].incoming[from] = Some(Incoming { ring: consumer, bell: bells[from].clone(), starved });
+        }
+    }
+    Ok(posts)
+}
+
+impl Post {
+    /// Sends; the target is woken by [`Post::announce`].
+    ///
+    /// # Panics
+    /// If the address is the sender's own, or of no shard.
+    pub fn send(&mut self, to: Address, envelope: Envelope) {
+        let index = self.index(to);
+        let Some(outgoing) = self.outgoing.get_mut(index).and_then(Option::as_mut) else {
+            panic!("{to:?} has no mailbox for this thread")
+        };
+        let rejected = if outgoing.overflow.is_empty() {
+            match outgoing.ring.push(envelope) {
+                Ok(()) => {
+                    outgoing.unannounced = true;
+                    None
+                }
+                Err(PushError::Full(envelope)) => Some(envelope),
+            }
+        } else {
+            Some(envelope)
+        };
+        if let Some(envelope) = rejected {
+            let bytes = ENVELOPE_BYTES + envelope.payload_bytes() as u64;
+            outgoing.overflow.push_back(envelope);
+            self.overflow += bytes;
+            self.overflow_total.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a mailbox's ring has no room now. What is sent to it all the same waits
+    /// in the overflow.
+    pub fn is_full(&self, to: Address) -> bool {
+        self.outgoing
+            .get(self.index(to))
+            .and_then(Option::as_ref)
+            .is_some_and(|outgoing| !outgoing.overflow.is_empty() || outgoing.ring.is_full())
+    }
+
+    /// Puts what waited into the rings, as far as there is room, and wakes those that
+    /// sleep. Returns how many had to be woken. Called once per turn, at its end.
+    pub fn announce(&mut self) -> u64 {
+        let mut woken = 0;
+        for outgoing in self.outgoing.iter_mut().flatten() {
+            if !outgoing.overflow.is_empty() {
+                // Announced first: if the consumer takes something after our last attempt,
+                // it sees that we wait.
+                outgoing.starved.store(true, Ordering::Relaxed);
+                fence(Ordering::SeqCst);
+                while let Some(envelope) = outgoing.overflow.pop_front() {
+                    let bytes = ENVELOPE_BYTES + envelope.payload_bytes() as u64;
+                    if let Err(PushError::Full(envelope)) = outgoing.ring.push(envelope) {
+                        outgoing.overflow.push_front(envelope);
+                        break;
+                    }
+                    outgoing.unannounced = true;
+                    self.overflow -= bytes;
+                    self.overflow_total.fetch_sub(bytes, Ordering::Relaxed);
+                }
+                if outgoing.overflow.is_empty() {
+                    outgoing.starved.store(false, Ordering::Relaxed);
+                }
+            }
+            if std::mem::take(&mut outgoing.unannounced) {
+                woken += u64::from(outgoing.bell.ring());
+            }
+        }
+        woken
+    }
+
+    /// The next envelope for this thread.
+    pub fn receive(&mut self) -> Option<Envelope> {
+        let nodes = self.incoming.len();
+        for step in 0..nodes {
+            let from = (self.turn + step) % nodes;
+            let Some(incoming) = &mut self.incoming[from] else { continue };
+            if let Ok(envelope) = incoming.ring.pop() {
+                self.turn = from;
+                fence(Ordering::SeqCst);
+                if incoming.starved.load(Ordering::Relaxed) && incoming.starved.swap(false, Ordering::AcqRel) {
+                    incoming.bell.ring();
+                }
+                return Some(envelope);
+            }
+        }
+        None
+    }
+
+    /// Says that this thread is about to wait to be woken. `false`: there is mail,
+    /// or room for what waited, so it must not.
+    pub fn prepare_sleep(&mut self) -> bool {
+        self.bell.sleeping.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if self.has_mail() || self.can_send_overflow() {
+            self.awake();
+            return false;
+        }
+        true
+    }
+
+    /// Says that this thread no longer waits.
+    pub fn awake(&mut self) {
+        self.bell.sleeping.store(false, Ordering::Relaxed);
+    }
+
+    /// Resets the descriptor after it woke the thread.
+    pub fn reset(&mut self) {
+        if let Some(descriptor) = self.descriptor() {
+            // Nothing to read means that nobody has woken us: no harm.
+            let _ = io::read(descriptor, &mut [0; 8]);
+        }
+    }
+
+    /// What becomes readable when a shard's thread is woken; the control plane has none.
+    pub fn descriptor(&self) -> Option<&OwnedFd> {
+        match &self.bell.waker {
+            Waker::Descriptor(descriptor) => Some(descriptor),
+            Waker::Call(_) => None,
+        }
+    }
+
+    /// Bytes of this thread's own overflow.
+    pub fn overflow_bytes(&self) -> u64 {
+        self.overflow
+    }
+
+    /// Bytes of the overflow of all threads.
+    pub fn overflow_bytes_total(&self) -> u64 {
+        self.overflow_total.load(Ordering::Relaxed)
+    }
+
+    fn has_mail(&self) -> bool {
+        self.incoming.iter().flatten().any(|incoming| !incoming.ring.is_empty())
+    }
+
+    /// A consumer made room after our last attempt; since we did not sleep then, it did
+    /// not wake us.
+    fn can_send_overflow(&self) -> bool {
+        self.outgoing.iter().flatten().any(|outgoing| !outgoing.overflow.is_empty() && !outgoing.ring.is_full())
+    }
+
+    fn index(&self, to: Address) -> usize {
+        match to {
+            Address::Shard(shard) => shard.index(),
+            Address::Control => self.outgoing.len() - 1,
+        }
+    }
+}
+
+/// The addresses of all shards.
+pub fn shard_addresses(shards: usize) -> impl Iterator<Item = Address> {
+    (0..shards).map(|shard| Address::Shard(ShardId(shard as u16)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::*;
+
+    fn probe(token: u64) -> Envelope {
+        Envelope::Probe { token }
+    }
+
+    fn token(envelope: Envelope) -> u64 {
+        match envelope {
+            Envelope::Probe { token } => token,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn pair(entries: usize, wake_control: WakeControl) -> (Post, Post) {
+        let mut posts = post_offices(1, entries, wake_control).unwrap();
+        let control = posts.pop().unwrap();
+        (posts.pop().unwrap(), control)
+    }
+
+    const FIRST: Address = Address::Shard(ShardId(0));
+
+    #[test]
+    fn what_finds_the_ring_full_waits_and_keeps_its_place() {
+        let (mut shard, mut control) = pair(4, Box::new(|| ()));
+        for n in 0..10 {
+            control.send(FIRST, probe(n));
+        }
+        assert!(control.is_full(FIRST));
+        assert_eq!(control.overflow_bytes(), 6 * ENVELOPE_BYTES);
+        assert_eq!(shard.overflow_bytes_total(), 6 * ENVELOPE_BYTES);
+        let mut received = Vec::new();
+        while received.len() < 10 {
+            while let Some(envelope) = shard.receive() {
+                received.push(token(envelope));
+            }
+            control.announce();
+        }
+        assert_eq!(received, (0..10).collect::<Vec<_>>());
+        assert_eq!((control.overflow_bytes(), shard.overflow_bytes_total()), (0, 0));
+    }
+
+    #[test]
+    fn only_a_sleeping_thread_is_woken_and_once_per_batch() {
+        let (mut shard, mut control) = pair(4, Box::new(|| ()));
+        control.send(FIRST, probe(1));
+        assert_eq!(control.announce(), 0, "awake");
+        assert!(!shard.prepare_sleep(), "there is mail");
+        shard.receive();
+        assert!(shard.prepare_sleep());
+        control.send(FIRST, probe(2));
+        control.send(FIRST, probe(3));
+        assert_eq!(control.announce(), 1);
+        control.send(FIRST, probe(4));
+        assert_eq!(control.announce(), 0, "woken already");
+    }
+
+    #[test]
+    fn a_sender_without_room_is_woken_when_there_is_some() {
+        let (ring, rung) = mpsc::channel();
+        let (mut shard, mut control) = pair(2, Box::new(move || ring.send(()).unwrap()));
+        for n in 0..3 {
+            control.send(FIRST, probe(n));
+        }
+        control.announce();
+        assert!(control.prepare_sleep());
+        shard.receive();
+        assert_eq!(rung.try_recv(), Ok(()), "the bell was rung");
+    }
+
+    /// Two threads that sleep for real; a lost wake would hang here.
+    #[test]
+    #[allow(clippy::disallowed_methods)]
+    fn no_wake_is_lost_between_threads() {
+        const COUNT: u64 = 20_000;
+        const PATIENCE: Duration = Duration::from_secs(20);
+        let (ring, rung) = mpsc::channel();
+        let (mut shard, mut control) = pair(8, Box::new(move || drop(ring.send(()))));
+        let consumer = std::thread::spawn(move || {
+            let mut expected = 0;
+            while expected < COUNT {
+                while let Some(envelope) = shard.receive() {
+                    assert_eq!(token(envelope), expected);
+                    expected += 1;
+                }
+                if expected < COUNT && shard.prepare_sleep() {
+                    let timeout = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+                    let mut ready = [PollFd::new(shard.descriptor().unwrap(), PollFlags::IN)];
+                    assert_eq!(poll(&mut ready, Some(&timeout)), Ok(1), "woken in time");
+                    shard.awake();
+                    shard.reset();
+                }
+            }
+        });
+        for n in 0..COUNT {
+            control.send(FIRST, probe(n));
+            if n % 3 == 0 {
+                control.announce();
+            }
+        }
+        control.announce();
+        while control.overflow_bytes() > 0 {
+            if control.prepare_sleep() {
+                rung.recv_timeout(PATIENCE).expect("woken in time");
+                control.awake();
+            }
+            control.announce();
+        }
+        consumer.join().unwrap();
+    }
+}

@@ -1,0 +1,114 @@
+//! Topics: who subscribes, who orders, who is to receive.
+//!
+//! Owner: the shard's thread. Caller: `shard` only. Sans-IO: what other shards must
+//! know leaves as [`Envelope`]s through the [`Outbox`].
+//!
+//! Each topic is owned by one shard, the same on all shards since it follows from
+//! the name's hash. The owner gives every message its offset and sends it to each
+//! shard that has declared an interest; there it goes to the local subscribers. The
+//! path from owner to shard keeps order, so all subscribers see one order.
+//!
+//! Knows no connection's state and no dialect; a connection is only an id here.
+
+#![forbid(unsafe_code)]
+
+mod fanout;
+mod subscription;
+mod topic;
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+
+use foldhash::SharedSeed;
+use foldhash::fast::SeedableRandomState;
+use hashbrown::HashTable;
+use slab::Slab;
+
+pub use fanout::Ordered;
+pub use subscription::{Subscribed, SubscriptionId};
+pub use topic::{Member, TopicIndex};
+
+use crate::command::{Address, Envelope};
+use crate::id::ShardId;
+use subscription::Subscription;
+use topic::Topic;
+
+/// Envelopes on their way out, in order.
+pub type Outbox = VecDeque<(Address, Envelope)>;
+
+/// What the hub of every shard of a process must agree on, and its bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct HubSettings {
+    /// Which shard this is.
+    pub shard: ShardId,
+    /// How many there are.
+    pub shards: usize,
+    /// Secret seed of the name hash, the same on all shards: peers choose names and
+    /// must not be able to choose collisions.
+    pub hash_seed: u64,
+    /// Differs in each run of the process, so that offsets of two runs are told apart.
+    pub epoch_seed: u64,
+    /// Topics in this shard's table.
+    pub topics_max: usize,
+    /// Owned topics without any user whose offset is remembered.
+    pub topics_idle_max: usize,
+}
+
+/// The topics that a shard owns or has subscribers of.
+pub struct Hub {
+    settings: HubSettings,
+    hasher: SeedableRandomState,
+    names: HashTable<TopicIndex>,
+    topics: Slab<Topic>,
+    subscriptions: Slab<Subscription>,
+    /// Topics that became idle, oldest first, with their idle stamp; stale entries
+    /// are skipped.
+    idle: VecDeque<(TopicIndex, u64)>,
+    idle_count: usize,
+    /// Counts topics made and topics that became idle: epochs and idle stamps.
+    serial: u64,
+}
+
+impl Hub {
+    /// An empty hub.
+    pub fn new(settings: HubSettings) -> Self {
+        Self {
+            settings,
+            hasher: hasher(settings.hash_seed),
+            names: HashTable::new(),
+            topics: Slab::new(),
+            subscriptions: Slab::new(),
+            idle: VecDeque::new(),
+            idle_count: 0,
+            serial: 0,
+        }
+    }
+
+    /// Topics in the table, idle ones included.
+    pub fn topics_len(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Subscriptions of connections of this shard.
+    pub fn subscriptions_len(&self) -> usize {
+        self.subscriptions.len()
+    }
+}
+
+/// The shard that owns a topic. The control plane asks too.
+pub fn owner_of(name: &str, shards: usize, hash_seed: u64) -> ShardId {
+    owner_of_hash(hasher(hash_seed).hash_one(name), shards)
+}
+
+fn owner_of_hash(hash: u64, shards: usize) -> ShardId {
+    // The table uses the lowest and highest bits; these are from the middle.
+    ShardId(((hash >> 24 & 0xffff_ffff) % shards as u64) as u16)
+}
+
+/// Seeded by the caller alone, so that a simulation with the same seed replays.
+fn hasher(seed: u64) -> SeedableRandomState {
+    SeedableRandomState::with_seed(seed, SharedSeed::global_fixed())
+}
+
+#[cfg(test)]
+mod tests;

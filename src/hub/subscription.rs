@@ -1,0 +1,151 @@
+//! Which connection has which topic, on both sides of a shard boundary.
+
+use super::topic::{Interest, Member, Place};
+use super::{Hub, Outbox, TopicIndex};
+use crate::command::{Address, Envelope, TopicName};
+use crate::id::{ConnectionId, ShardId};
+
+/// A subscription of one connection to one topic.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SubscriptionId(pub(super) u32);
+
+/// What a subscribe call led to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Subscribed {
+    /// Every message ordered from now on will be delivered.
+    Confirmed(SubscriptionId),
+    /// The owner, another shard, was asked; [`Hub::acknowledge`] will name it.
+    Waiting(SubscriptionId),
+}
+
+/// Position of a subscription that is not yet among its topic's members.
+const WAITING: u32 = u32::MAX;
+
+pub(super) struct Subscription {
+    connection: ConnectionId,
+    topic: TopicIndex,
+    /// Index in the topic's members, or [`WAITING`].
+    position: u32,
+}
+
+impl Hub {
+    /// Subscribes a connection to a topic that it has opened.
+    pub fn subscribe(&mut self, topic: TopicIndex, connection: ConnectionId, out: &mut Outbox) -> Subscribed {
+        let entry = self.subscriptions.insert(Subscription { connection, topic, position: WAITING });
+        let id = SubscriptionId(entry as u32);
+        let from = self.settings.shard;
+        let state = self.topic_mut(topic);
+        match &mut state.place {
+            Place::Owned { .. } | Place::Remote { interest: Interest::Acknowledged, .. } => {
+                self.join(id);
+                Subscribed::Confirmed(id)
+            }
+            Place::Remote { owner, sequence, interest, waiting } => {
+                waiting.push(id.0);
+                if *interest == Interest::None {
+                    *interest = Interest::Asked;
+                    *sequence = sequence.wrapping_add(1);
+                    let ask = Envelope::Interest { topic: state.name.clone(), from, sequence: *sequence };
+                    out.push_back((Address::Shard(*owner), ask));
+                }
+                Subscribed::Waiting(id)
+            }
+        }
+    }
+
+    /// Ends a subscription; nothing is delivered to it after this call.
+    pub fn unsubscribe(&mut self, id: SubscriptionId) {
+        let subscription = self.subscriptions.remove(id.0 as usize);
+        if subscription.position == WAITING {
+            return;
+        }
+        let position = subscription.position as usize;
+        let members = &mut self.topics[subscription.topic.0 as usize].members;
+        members.swap_remove(position);
+        if let Some(moved) = members.get(position) {
+            self.subscriptions[moved.subscription as usize].position = position as u32;
+        }
+        // The vector of a topic that was large once must not stay large.
+        if members.capacity() > 64 && members.len() < members.capacity() / 4 {
+            members.shrink_to(members.len() * 2);
+        }
+    }
+
+    /// Confirmed local subscribers.
+    pub fn members(&self, topic: TopicIndex) -> &[Member] {
+        &self.topic(topic).members
+    }
+
+    /// Owner: another shard has its first subscriber.
+    pub fn interest(&mut self, name: &TopicName, from: ShardId, sequence: u32, out: &mut Outbox) {
+        let Ok(index) = self.open_topic(name) else {
+            let refusal = Envelope::InterestRefused { topic: name.clone(), sequence };
+            out.push_back((Address::Shard(from), refusal));
+            return;
+        };
+        let topic = self.topic_mut(index);
+        if let Place::Owned { interested, .. } = &mut topic.place {
+            if !interested.contains(&from) {
+                interested.push(from);
+            }
+            let answer = Envelope::InterestAcknowledged { topic: topic.name.clone(), sequence };
+            out.push_back((Address::Shard(from), answer));
+        }
+        self.close_topic(index, out);
+    }
+
+    /// Owner: another shard has lost its last subscriber.
+    pub fn disinterest(&mut self, name: &str, from: ShardId, out: &mut Outbox) {
+        let Some(index) = self.find(name) else { return };
+        if let Place::Owned { interested, .. } = &mut self.topic_mut(index).place {
+            interested.retain(|shard| *shard != from);
+        }
+        self.retire_if_unused(index, out);
+    }
+
+    /// The owner has acknowledged our interest: those that waited are subscribed now.
+    /// Their connections are appended to `confirmed`.
+    pub fn acknowledge(&mut self, name: &str, sequence: u32, confirmed: &mut Vec<ConnectionId>) {
+        for id in self.answer_interest(name, sequence, Interest::Acknowledged) {
+            confirmed.push(self.subscriptions[id.0 as usize].connection);
+            self.join(id);
+        }
+    }
+
+    /// The owner has no room for the topic: the connections that waited are appended to
+    /// `refused`; their subscriptions are still to be ended.
+    pub fn refuse(&mut self, name: &str, sequence: u32, refused: &mut Vec<ConnectionId>) {
+        for id in self.answer_interest(name, sequence, Interest::None) {
+            refused.push(self.subscriptions[id.0 as usize].connection);
+        }
+    }
+
+    /// The subscriptions that waited for this answer; none if it answers an older
+    /// request than the last.
+    fn answer_interest(&mut self, name: &str, sequence: u32, becomes: Interest) -> Vec<SubscriptionId> {
+        let Some(index) = self.find(name) else { return Vec::new() };
+        let Place::Remote { sequence: current, interest, waiting, .. } = &mut self.topic_mut(index).place else {
+            return Vec::new();
+        };
+        if *current != sequence || *interest != Interest::Asked {
+            return Vec::new();
+        }
+        *interest = becomes;
+        let mut waiting = std::mem::take(waiting);
+        // Entries of subscriptions that ended meanwhile are void. Their place in the slab
+        // may have a new tenant, even one that waits for the same topic: it is named once.
+        waiting.sort_unstable();
+        waiting.dedup();
+        waiting.retain(|entry| {
+            self.subscriptions.get(*entry as usize).is_some_and(|s| s.topic == index && s.position == WAITING)
+        });
+        waiting.into_iter().map(SubscriptionId).collect()
+    }
+
+    fn join(&mut self, id: SubscriptionId) {
+        let subscription = &mut self.subscriptions[id.0 as usize];
+        let members = &mut self.topics[subscription.topic.0 as usize].members;
+        subscription.position = members.len() as u32;
+        members.push(Member { connection: subscription.connection, subscription: id.0 });
+    }
+}

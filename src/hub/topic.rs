@@ -1,0 +1,197 @@
+//! The table of topics: made when first used, forgotten when nobody uses them.
+
+use std::hash::BuildHasher;
+
+use slab::Slab;
+
+use super::{Hub, Outbox, owner_of_hash};
+use crate::command::{Address, Envelope, Position, TopicName, TopicsFull};
+use crate::id::{ConnectionId, ShardId};
+
+/// Stale entries of the idle list that are not worth a sweep.
+const IDLE_SLACK: usize = 64;
+
+/// A topic's place in the table of one shard.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct TopicIndex(pub(super) u32);
+
+/// A local subscriber of a topic.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    /// The subscriber.
+    pub connection: ConnectionId,
+    pub(super) subscription: u32,
+}
+
+/// One topic as one shard sees it.
+pub(super) struct Topic {
+    pub(super) name: TopicName,
+    /// Confirmed local subscribers, dense for the walk.
+    pub(super) members: Vec<Member>,
+    /// Connections that keep the topic in the table: members, those that wait, and
+    /// those that only publish.
+    pub(super) users: u32,
+    pub(super) place: Place,
+}
+
+/// Where the topic is put in order.
+pub(super) enum Place {
+    /// Here.
+    Owned {
+        /// The last message's place.
+        position: Position,
+        /// Other shards that have subscribers.
+        interested: Vec<ShardId>,
+        /// Set while nobody uses the topic; the topic's entry in the idle list is the
+        /// one with the same stamp.
+        idle_stamp: Option<u64>,
+    },
+    /// On another shard.
+    Remote {
+        owner: ShardId,
+        /// Number of the last request; answers to older ones are void.
+        sequence: u32,
+        interest: Interest,
+        /// Subscriptions that wait for the owner's acknowledgement. May name ones that
+        /// are gone.
+        waiting: Vec<u32>,
+    },
+}
+
+/// Whether the owner sends us the topic's messages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interest {
+    None,
+    Asked,
+    Acknowledged,
+}
+
+fn idle_stamp(topics: &Slab<Topic>, index: TopicIndex) -> Option<u64> {
+    match topics.get(index.0 as usize)?.place {
+        Place::Owned { idle_stamp, .. } => idle_stamp,
+        Place::Remote { .. } => None,
+    }
+}
+
+impl Hub {
+    /// The topic of that name, made if need be, with one more user. Every call is
+    /// paired with one of [`Hub::close_topic`].
+    pub fn open_topic(&mut self, name: &str) -> Result<TopicIndex, TopicsFull> {
+        let index = self.find_or_make(name)?;
+        let topic = self.topic_mut(index);
+        topic.users += 1;
+        if let Place::Owned { idle_stamp, .. } = &mut topic.place
+            && idle_stamp.take().is_some()
+        {
+            self.idle_count -= 1;
+        }
+        Ok(index)
+    }
+
+    /// One user less.
+    pub fn close_topic(&mut self, index: TopicIndex, out: &mut Outbox) {
+        let topic = self.topic_mut(index);
+        assert!(topic.users > 0, "a topic is closed once for each time it is opened");
+        topic.users -= 1;
+        self.retire_if_unused(index, out);
+    }
+
+    pub(super) fn topic(&self, index: TopicIndex) -> &Topic {
+        &self.topics[index.0 as usize]
+    }
+
+    pub(super) fn topic_mut(&mut self, index: TopicIndex) -> &mut Topic {
+        &mut self.topics[index.0 as usize]
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<TopicIndex> {
+        let hash = self.hasher.hash_one(name);
+        self.names.find(hash, |index| &*self.topics[index.0 as usize].name == name).copied()
+    }
+
+    pub(super) fn find_or_make(&mut self, name: &str) -> Result<TopicIndex, TopicsFull> {
+        if let Some(index) = self.find(name) {
+            return Ok(index);
+        }
+        if self.topics.len() >= self.settings.topics_max {
+            self.forget_oldest_idle();
+            if self.topics.len() >= self.settings.topics_max {
+                return Err(TopicsFull { limit: self.settings.topics_max });
+            }
+        }
+        let hash = self.hasher.hash_one(name);
+        let owner = owner_of_hash(hash, self.settings.shards);
+        self.serial += 1;
+        let place = if owner == self.settings.shard {
+            let epoch = self.settings.epoch_seed.wrapping_add(self.serial);
+            let position = Position { epoch, offset: 0 };
+            Place::Owned { position, interested: Vec::new(), idle_stamp: None }
+        } else {
+            Place::Remote { owner, sequence: 0, interest: Interest::None, waiting: Vec::new() }
+        };
+        let topic = Topic { name: name.into(), members: Vec::new(), users: 0, place };
+        let index = TopicIndex(self.topics.insert(topic) as u32);
+        let (hasher, topics) = (&self.hasher, &self.topics);
+        self.names.insert_unique(hash, index, |i| hasher.hash_one(&*topics[i.0 as usize].name));
+        Ok(index)
+    }
+
+    /// Called whenever a user or an interested shard has left.
+    pub(super) fn retire_if_unused(&mut self, index: TopicIndex, out: &mut Outbox) {
+        let stamp = self.serial + 1;
+        let shard = self.settings.shard;
+        let topic = self.topic_mut(index);
+        if topic.users > 0 {
+            return;
+        }
+        match &mut topic.place {
+            Place::Owned { interested, .. } if !interested.is_empty() => {}
+            Place::Owned { idle_stamp: Some(_), .. } => {}
+            Place::Owned { idle_stamp, .. } => {
+                *idle_stamp = Some(stamp);
+                self.serial = stamp;
+                self.idle.push_back((index, stamp));
+                self.idle_count += 1;
+                self.drop_stale_idle_entries();
+                if self.idle_count > self.settings.topics_idle_max {
+                    self.forget_oldest_idle();
+                }
+            }
+            Place::Remote { owner, interest, .. } => {
+                if *interest != Interest::None {
+                    let leave = Envelope::Disinterest { topic: topic.name.clone(), from: shard };
+                    out.push_back((Address::Shard(*owner), leave));
+                }
+                self.forget(index);
+            }
+        }
+    }
+
+    /// A topic that is used and left again and again leaves an entry each time. They
+    /// are swept when they are the greater part, so that each costs a constant.
+    fn drop_stale_idle_entries(&mut self) {
+        if self.idle.len() > 2 * self.idle_count + IDLE_SLACK {
+            let topics = &self.topics;
+            self.idle.retain(|(index, stamp)| idle_stamp(topics, *index) == Some(*stamp));
+        }
+    }
+
+    fn forget_oldest_idle(&mut self) {
+        while let Some((index, stamp)) = self.idle.pop_front() {
+            if idle_stamp(&self.topics, index) == Some(stamp) {
+                self.idle_count -= 1;
+                self.forget(index);
+                return;
+            }
+        }
+    }
+
+    fn forget(&mut self, index: TopicIndex) {
+        let topic = self.topics.remove(index.0 as usize);
+        assert!(topic.members.is_empty(), "a topic with members is in use");
+        let hash = self.hasher.hash_one(&*topic.name);
+        if let Ok(entry) = self.names.find_entry(hash, |i| *i == index) {
+            entry.remove();
+        }
+    }
+}

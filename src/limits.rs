@@ -1,0 +1,41 @@
+//! Bounds that are not for the operator to set, with their units and reasons.
+//! What an operator may set is in `config`.
+
+/// The one receive buffer of an event loop. Large enough that a busy connection
+/// costs few reads, small enough to stay in the L2 cache.
+pub const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Connections accepted per turn, so that a storm of them does not hold up those
+/// that are open. What is left waits in the kernel's queue until the next turn.
+pub const ACCEPTS_PER_TURN_MAX: usize = 64;
+
+/// Connections flushed before a loop looks at its sockets again. A send costs 2 to
+/// 4 µs, so a slice takes about 1 ms: a fan-out to many does not hold others up.
+pub const FLUSHES_PER_TURN_MAX: usize = 256;
+
+/// Envelopes taken from the mailboxes per turn, for the same reason.
+pub const ENVELOPES_PER_TURN_MAX: usize = 1024;
+
+/// Readiness events taken from the kernel at once. More showed no gain.
+pub const EVENTS_PER_TURN_MAX: usize = 1024;
+
+/// Segments gathered into one send; the kernel takes 1,024 at most.
+pub const SEGMENTS_PER_SEND_MAX: usize = 64;
+
+/// Connections that the kernel holds for a listener until they are accepted. The
+/// kernel lowers it to `net.core.somaxconn`.
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// Longest topic name in bytes of UTF-8, as with other brokers (NATS, Kafka: about 250).
+pub const TOPIC_NAME_BYTES_MAX: usize = 255;
+
+/// Milliseconds after which accepting is tried again when descriptors or slots ran
+/// out and no connection of this shard has left since.
+pub const ACCEPT_RETRY_MS: u64 = 250;
+
+/// Milliseconds after which a shard with paused publishers looks whether the
+/// mailboxes have room again.
+pub const PUBLISH_RETRY_MS: u64 = 5;
+
+/// Milliseconds of one step of the timer wheel, the error of every timeout.
+pub const TIMER_STEP_MS: u64 = 8;

@@ -1,0 +1,165 @@
+//! From a request head to an open dialect.
+
+use super::Shard;
+use crate::dialect::{Dialect, Route};
+use crate::hub::Subscribed;
+use crate::id::ConnectionId;
+use crate::proto::close::CloseCode;
+use crate::proto::handshake::{HandshakeError, Status, Upgrade, append_response};
+use crate::proto::http::{self, Request};
+use crate::stats::CloseReason;
+use crate::time::Time;
+
+/// What a valid request leads to.
+enum Admitted {
+    Health,
+    Upgrade { upgrade: Upgrade, dialect: Dialect, topic: Option<String> },
+}
+
+impl Shard {
+    /// Takes bytes of the request head; whether frames may follow in what is left.
+    pub(super) fn receive_head(&mut self, id: ConnectionId, input: &mut &mut [u8], now: Time) -> bool {
+        let Some(peer) = self.table.get_mut(id) else { return false };
+        let admitted = match peer.connection.receive_head(input, self.settings.handshake_bytes_max) {
+            Ok(None) => return false,
+            Ok(Some((head, len))) if head.is_empty() => {
+                let admitted = self.admit(&input[..len]);
+                *input = &mut std::mem::take(input)[len..];
+                admitted
+            }
+            Ok(Some((head, _))) => self.admit(&head),
+            Err(error) => Err(error),
+        };
+        match admitted {
+            Ok(Admitted::Health) => {
+                self.answer_http(id, CloseReason::NotUpgraded, Status::Ok, now, |out| {
+                    append_response(out, Status::Ok, &[], "ok\n");
+                });
+                false
+            }
+            Ok(Admitted::Upgrade { upgrade, dialect, topic }) => self.upgrade(id, upgrade, dialect, topic, input, now),
+            Err(error) => {
+                self.refuse(id, &error, CloseReason::NotUpgraded, now);
+                false
+            }
+        }
+    }
+
+    fn admit(&self, head: &[u8]) -> Result<Admitted, HandshakeError> {
+        let request = http::parse(head)?;
+        if request.method != "GET" {
+            return Err(HandshakeError::Method(request.method.to_owned()));
+        }
+        let host = request.single("Host")?.ok_or(HandshakeError::HeaderMissing("Host"))?;
+        if !self.settings.origin.allows_host(host) {
+            return Err(HandshakeError::HostForbidden(host.to_owned()));
+        }
+        match self.settings.routes.route(&request)? {
+            Route::Health => Ok(Admitted::Health),
+            Route::Dialect { dialect, subprotocols, topic } => {
+                let upgrade = Upgrade::validate(&request, subprotocols)?;
+                self.check_origin(&request, host)?;
+                Ok(Admitted::Upgrade { upgrade, dialect, topic })
+            }
+        }
+    }
+
+    fn check_origin(&self, request: &Request<'_>, host: &str) -> Result<(), HandshakeError> {
+        // No Origin: not a browser, so there is no page that could be misused.
+        match request.single("Origin")? {
+            Some(origin) if !self.settings.origin.allows_origin(origin, host) => {
+                Err(HandshakeError::OriginForbidden(origin.to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens the dialect; whether frames may follow at once.
+    fn upgrade(
+        &mut self,
+        id: ConnectionId,
+        upgrade: Upgrade,
+        dialect: Dialect,
+        topic: Option<String>,
+        input: &mut &mut [u8],
+        now: Time,
+    ) -> bool {
+        let topic = match topic.map(|name| self.hub.open_topic(&name)).transpose() {
+            Ok(topic) => topic,
+            Err(_) => {
+                self.refuse(id, &HandshakeError::TopicsFull, CloseReason::NotUpgraded, now);
+                return false;
+            }
+        };
+        let subscribes = matches!(dialect, Dialect::Plain(plain) if plain.subscribes);
+        let subscribed = topic.filter(|_| subscribes).map(|topic| self.hub.subscribe(topic, id, &mut self.outbox));
+        self.count_topics();
+        let Some(peer) = self.table.get_mut(id) else { return false };
+        peer.session.dialect = Some(dialect);
+        peer.session.topic = topic;
+        peer.session.subscription = subscribed.map(|(Subscribed::Confirmed(id) | Subscribed::Waiting(id))| id);
+        if matches!(subscribed, Some(Subscribed::Waiting(_))) {
+            // The 101 promises that every message ordered later is delivered, so it waits
+            // for the owner. Frames that came early wait with it.
+            peer.connection.accept_later(upgrade, std::mem::take(input).to_vec(), now);
+            return false;
+        }
+        self.open(id, &upgrade);
+        true
+    }
+
+    /// The owner has confirmed a subscription: answer, and read what came early.
+    pub(super) fn confirm(&mut self, id: ConnectionId, now: Time) {
+        let Some(peer) = self.table.get_mut(id) else { return };
+        let Some(mut accepted) = peer.connection.confirm() else { return };
+        self.open(id, &accepted.upgrade);
+        self.receive_frames(id, &mut accepted.early.as_mut_slice(), now);
+        self.resume_reading(id);
+    }
+
+    fn open(&mut self, id: ConnectionId, upgrade: &Upgrade) {
+        let Some(peer) = self.table.get_mut(id) else { return };
+        let before = peer.connection.queue_bytes();
+        peer.connection.open(upgrade, &mut self.outbound_pool);
+        self.stats.queue_bytes.add((peer.connection.queue_bytes() - before) as u64);
+        self.stats.handshakes[Status::SwitchingProtocols as usize].add(1);
+        self.settle(id);
+    }
+
+    /// The head did not arrive in time, or the owner did not answer in time.
+    pub(super) fn refuse_late(&mut self, id: ConnectionId, now: Time) {
+        self.refuse(id, &HandshakeError::Timeout, CloseReason::HandshakeTimeout, now);
+    }
+
+    pub(super) fn refuse(&mut self, id: ConnectionId, error: &HandshakeError, reason: CloseReason, now: Time) {
+        tracing::debug!(%error, "handshake refused");
+        self.answer_http(id, reason, error.status(), now, |out| error.append_response(out));
+    }
+
+    fn answer_http(
+        &mut self,
+        id: ConnectionId,
+        reason: CloseReason,
+        status: Status,
+        now: Time,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let Some(peer) = self.table.get_mut(id) else { return };
+        let before = peer.connection.queue_bytes();
+        peer.connection.finish_http(reason, now, &mut self.outbound_pool, write);
+        self.stats.queue_bytes.add((peer.connection.queue_bytes() - before) as u64);
+        self.stats.handshakes[status as usize].add(1);
+        self.settle(id);
+    }
+
+    /// Tells one peer that the server goes down.
+    pub(super) fn drain_one(&mut self, id: ConnectionId, now: Time) {
+        let Some(peer) = self.table.get_mut(id) else { return };
+        if peer.connection.is_open() {
+            self.close(id, CloseCode::GOING_AWAY, "the server is shutting down", CloseReason::Drain, now);
+        } else if peer.session.dialect.is_none() || peer.connection.awaits_confirmation() {
+            peer.connection.abort(CloseReason::Drain);
+            self.settle(id);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What peers say on open connections, and where it goes.
+
+use super::{Shard, mark_dirty};
+use crate::buffer::SharedFrame;
+use crate::command::Origin;
+use crate::dialect::Action;
+use crate::hub::{Ordered, TopicIndex};
+use crate::id::ConnectionId;
+use crate::proto::Role;
+use crate::proto::close::CloseCode;
+use crate::proto::frame::MessageKind;
+use crate::proto::message::{Event, ReaderRules};
+use crate::stats::CloseReason;
+use crate::time::Time;
+
+impl Shard {
+    /// Reads frames until the input is used up or the connection listens no more.
+    pub(super) fn receive_frames(&mut self, id: ConnectionId, input: &mut &mut [u8], now: Time) {
+        let Some(peer) = self.table.get_mut(id) else { return };
+        let Some(dialect) = peer.session.dialect else { return };
+        let rules =
+            ReaderRules { role: Role::Server, message_bytes_max: self.settings.routes.message_bytes_max(dialect) };
+        let mut reader = peer.connection.take_reader();
+        let mut input = std::mem::take(input);
+        let mut changed = false;
+        loop {
+            let Some(peer) = self.table.get_mut(id).filter(|peer| peer.connection.reads_frames()) else { break };
+            let connection = &mut peer.connection;
+            let before = connection.queue_bytes();
+            match reader.next(&mut input, &rules, &mut self.assembly_pool) {
+                Ok(Some(Event::Message { kind, payload })) => {
+                    self.stats.messages_in.add(1);
+                    if !connection.is_open() {
+                        continue;
+                    }
+                    match dialect.receive(kind, payload) {
+                        Action::Reply(kind, payload) => {
+                            connection.reply(kind, payload, &mut self.outbound_pool);
+                            self.stats.messages_out.add(1);
+                            self.stats.queue_bytes.add((connection.queue_bytes() - before) as u64);
+                            mark_dirty(&mut self.dirty, connection, id);
+                        }
+                        Action::Publish { kind, payload, to_self } => self.publish(id, kind, payload, to_self, now),
+                        Action::Close(code, words) => self.close(id, code, words, CloseReason::PolicyViolation, now),
+                    }
+                    continue;
+                }
+                Ok(Some(Event::Ping(payload))) => connection.pong(payload, &mut self.outbound_pool),
+                Ok(Some(Event::Pong(_))) => continue,
+                Ok(Some(Event::Close(frame))) => {
+                    connection.peer_closes(frame, now, &mut self.outbound_pool);
+                    changed = true;
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::debug!(%error, "connection failed");
+                    connection.fail(&error, now, &mut self.outbound_pool);
+                    changed = true;
+                }
+            }
+            self.stats.queue_bytes.add((connection.queue_bytes() - before) as u64);
+            mark_dirty(&mut self.dirty, connection, id);
+        }
+        match self.table.get_mut(id) {
+            Some(peer) => peer.connection.put_reader(reader),
+            None => reader.release(&mut self.assembly_pool),
+        }
+        if changed {
+            self.settle(id);
+        }
+    }
+
+    /// Publishes a peer's message to its topic.
+    fn publish(&mut self, id: ConnectionId, kind: MessageKind, payload: &[u8], to_self: bool, now: Time) {
+        let Some(topic) = self.table.get(id).and_then(|peer| peer.session.topic) else { return };
+        let shard = self.settings.hub.shard;
+        let origin = (!to_self).then_some(Origin { shard, connection: id });
+        match self.hub.publish(topic, kind, payload, origin, &mut self.outbox) {
+            Ordered::Here(_) => {
+                self.stats.published.add(1);
+                self.deliver(topic, kind, payload, origin, now);
+            }
+            Ordered::Forwarded => {}
+        }
+        if self.publishing_paused
+            && let Some(peer) = self.table.get_mut(id)
+            && !peer.publisher_paused
+        {
+            peer.publisher_paused = true;
+            self.paused_publishers.push(id);
+        }
+    }
+
+    /// Queues a message for all local subscribers; those that are too far behind are
+    /// told and lose their place.
+    pub(super) fn deliver(
+        &mut self,
+        topic: TopicIndex,
+        kind: MessageKind,
+        payload: &[u8],
+        origin: Option<Origin>,
+        now: Time,
+    ) {
+        let members = self.hub.members(topic);
+        if members.is_empty() {
+            return;
+        }
+        let left_out = origin.filter(|origin| origin.shard == self.settings.hub.shard).map(|origin| origin.connection);
+        let frame = SharedFrame::encode(&mut self.scratch, kind.opcode(), payload);
+        let mut behind = Vec::new();
+        let mut delivered = 0;
+        for member in members {
+            let id = member.connection;
+            if Some(id) == left_out {
+                continue;
+            }
+            let Some(peer) = self.table.get_mut(id) else { continue };
+            match peer.connection.deliver(&frame, &self.settings.queue, &mut self.outbound_pool) {
+                Ok(()) => {
+                    delivered += 1;
+                    mark_dirty(&mut self.dirty, &mut peer.connection, id);
+                }
+                Err(_) => behind.push(id),
+            }
+        }
+        self.stats.deliveries.add(delivered);
+        self.stats.messages_out.add(delivered);
+        self.stats.queue_bytes.add(delivered * frame.as_bytes().len() as u64);
+        for id in behind {
+            self.close_slow_consumer(id, now);
+        }
+    }
+
+    fn close_slow_consumer(&mut self, id: ConnectionId, now: Time) {
+        let Some(peer) = self.table.get_mut(id) else { return };
+        let before = peer.connection.queue_bytes();
+        peer.connection.close_slow_consumer(now, &mut self.outbound_pool);
+        let after = peer.connection.queue_bytes();
+        self.stats.queue_bytes.sub(before as u64);
+        self.stats.queue_bytes.add(after as u64);
+        self.settle(id);
+    }
+
+    /// Begins the closing handshake with one peer.
+    pub(super) fn close(&mut self, id: ConnectionId, code: CloseCode, words: &str, reason: CloseReason, now: Time) {
+        let Some(peer) = self.table.get_mut(id) else { return };
+        let before = peer.connection.queue_bytes();
+        peer.connection.close(code, words, reason, now, &mut self.outbound_pool);
+        self.stats.queue_bytes.add((peer.connection.queue_bytes() - before) as u64);
+        self.settle(id);
+    }
+
+    /// Reading of a connection goes on if it had stopped.
+    pub(super) fn resume_reading(&mut self, id: ConnectionId) {
+        if let Some(peer) = self.table.get_mut(id)
+            && peer.read_pending
+        {
+            peer.read_pending = false;
+            self.resumed.push_back(id);
+        }
+    }
+
+    /// Whether publishers' reading is to pause, since a mailbox somewhere is over its
+    /// bound. What they have sent already is still accepted.
+    pub fn pause_publishing(&mut self, pause: bool) {
+        self.publishing_paused = pause;
+        if pause {
+            return;
+        }
+        for id in std::mem::take(&mut self.paused_publishers) {
+            if let Some(peer) = self.table.get_mut(id) {
+                peer.publisher_paused = false;
+            }
+            self.resume_reading(id);
+        }
+    }
+
+    /// Whether publishers wait for [`Shard::pause_publishing`] to be called with `false`.
+    pub fn has_paused_publishers(&self) -> bool {
+        !self.paused_publishers.is_empty()
+    }
+}

@@ -1,0 +1,325 @@
+//! One core's share of the gateway, without sockets, clock or threads.
+//!
+//! Owner: one thread. Callers: `driver` (events in, bytes out), tests and
+//! simulations. A driver
+//!
+//! 1. tells what happened: [`Shard::accept`], [`Shard::receive`],
+//!    [`Shard::peer_ended`], [`Shard::transport_failed`], [`Shard::open_envelope`],
+//!    [`Shard::handle_timeouts`];
+//! 2. flushes: for each [`Shard::next_dirty`] it does what [`Shard::output`] says;
+//! 3. carries away what [`Shard::take_envelope`] gives.
+//!
+//! Each call is bounded in time by its input, none blocks.
+
+#![forbid(unsafe_code)]
+
+mod handshake;
+mod mail;
+mod messages;
+mod session;
+mod table;
+mod timer_wheel;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::command::{Address, Envelope};
+use crate::connection::{Connection, Deadlines, Expired, OutboundPool, Output, QueueBounds};
+use crate::dialect::Routes;
+use crate::hub::{Hub, HubSettings, Outbox};
+use crate::id::ConnectionId;
+use crate::origin::OriginPolicy;
+use crate::proto::message::AssemblyPool;
+use crate::stats::{CloseReason, ShardStats};
+use crate::time::Time;
+use session::Session;
+use table::Table;
+use timer_wheel::TimerWheel;
+
+/// Everything that a shard is told about how to behave.
+#[derive(Clone, Debug)]
+pub struct ShardSettings {
+    /// Topics and shards.
+    pub hub: HubSettings,
+    /// Connections in the table; memory for their entries is reserved at once.
+    pub connections_max: usize,
+    /// Bytes of a request head.
+    pub handshake_bytes_max: usize,
+    /// What may wait for a connection.
+    pub queue: QueueBounds,
+    /// How long a connection may take for what.
+    pub deadlines: Deadlines,
+    /// What is served.
+    pub routes: Routes,
+    /// To whom.
+    pub origin: Arc<OriginPolicy>,
+}
+
+/// One core's share of the gateway. See the module.
+pub struct Shard {
+    settings: ShardSettings,
+    stats: Arc<ShardStats>,
+    table: Table<Peer>,
+    timers: TimerWheel,
+    hub: Hub,
+    outbox: Outbox,
+    /// Connections with something to flush, each once.
+    dirty: VecDeque<ConnectionId>,
+    /// Connections whose reading had paused and may go on.
+    resumed: VecDeque<ConnectionId>,
+    /// Publishers whose reading pauses until mailboxes have room.
+    paused_publishers: Vec<ConnectionId>,
+    publishing_paused: bool,
+    draining: bool,
+    outbound_pool: OutboundPool,
+    assembly_pool: AssemblyPool,
+    /// Where frames are encoded before they are shared.
+    scratch: Vec<u8>,
+}
+
+/// A table entry.
+struct Peer {
+    connection: Connection,
+    session: Session,
+    /// Its transport has bytes that nobody has read since reading paused.
+    read_pending: bool,
+    /// Waits in `paused_publishers`.
+    publisher_paused: bool,
+}
+
+impl Shard {
+    /// An empty shard.
+    pub fn new(settings: ShardSettings, stats: Arc<ShardStats>, now: Time) -> Self {
+        Self {
+            table: Table::with_capacity(settings.connections_max),
+            timers: TimerWheel::new(now),
+            hub: Hub::new(settings.hub),
+            outbox: Outbox::new(),
+            dirty: VecDeque::new(),
+            resumed: VecDeque::new(),
+            paused_publishers: Vec::new(),
+            publishing_paused: false,
+            draining: false,
+            outbound_pool: OutboundPool::default(),
+            assembly_pool: AssemblyPool::default(),
+            scratch: Vec::new(),
+            settings,
+            stats,
+        }
+    }
+
+    /// What the shard counts.
+    pub fn stats(&self) -> &ShardStats {
+        &self.stats
+    }
+
+    /// Takes in a new transport. `None`: the table is full or the shard drains; the
+    /// caller pauses accepting.
+    pub fn accept(&mut self, now: Time) -> Option<ConnectionId> {
+        if self.draining {
+            return None;
+        }
+        let connection = Connection::new(now);
+        let deadline = connection.deadline(&self.settings.deadlines);
+        let peer = Peer { connection, session: Session::default(), read_pending: false, publisher_paused: false };
+        let id = self.table.insert(peer)?;
+        self.timers.set(id.slot, deadline);
+        self.stats.accepted.add(1);
+        self.stats.connections.set(self.table.len() as u64);
+        Some(id)
+    }
+
+    /// Whether another transport can be taken in.
+    pub fn has_room(&self) -> bool {
+        !self.draining && self.table.len() < self.settings.connections_max
+    }
+
+    /// Connections in the table.
+    pub fn connections_len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether the transport may be read now. If not, the caller leaves the bytes where
+    /// they are until [`Shard::next_resumed`] names the connection.
+    pub fn wants_read(&mut self, id: ConnectionId) -> bool {
+        let Some(peer) = self.table.get_mut(id) else { return false };
+        let wanted = !peer.publisher_paused && peer.connection.wants_read(&self.settings.queue);
+        peer.read_pending = !wanted;
+        wanted
+    }
+
+    /// A connection whose transport is to be read again.
+    pub fn next_resumed(&mut self) -> Option<ConnectionId> {
+        self.resumed.pop_front()
+    }
+
+    /// The transport brought bytes, which are used up; their memory is scratch.
+    pub fn receive(&mut self, id: ConnectionId, bytes: &mut [u8], now: Time) {
+        let Some(peer) = self.table.get_mut(id) else { return };
+        peer.connection.heard(now);
+        self.stats.bytes_in.add(bytes.len() as u64);
+        let mut input = bytes;
+        if peer.session.dialect.is_none() && !self.receive_head(id, &mut input, now) {
+            return;
+        }
+        self.receive_frames(id, &mut input, now);
+    }
+
+    /// The peer ended its direction of the transport.
+    pub fn peer_ended(&mut self, id: ConnectionId, now: Time) {
+        let Some(peer) = self.table.get_mut(id) else { return };
+        peer.connection.peer_ended(now);
+        self.settle(id);
+    }
+
+    /// The transport is broken.
+    pub fn transport_failed(&mut self, id: ConnectionId) {
+        let Some(peer) = self.table.get_mut(id) else { return };
+        peer.connection.transport_failed();
+        self.settle(id);
+    }
+
+    /// Pings, and closes what has run out of time.
+    pub fn handle_timeouts(&mut self, now: Time) {
+        while let Some(slot) = self.timers.pop_due(now) {
+            let Some(id) = self.table.id_at(slot) else { continue };
+            let Some(peer) = self.table.get_mut(id) else { continue };
+            match peer.connection.expire(now, &self.settings.deadlines, &mut self.outbound_pool) {
+                Expired::Again(at) => {
+                    self.timers.set(slot, at);
+                    self.mark_dirty(id);
+                }
+                Expired::Handshake => self.refuse_late(id, now),
+                Expired::Closed => self.settle(id),
+            }
+        }
+    }
+
+    /// When [`Shard::handle_timeouts`] is to be called at the latest.
+    pub fn next_timeout(&self) -> Option<Time> {
+        self.timers.next_due()
+    }
+
+    /// The next connection to flush; it is off the list then.
+    pub fn next_dirty(&mut self) -> Option<ConnectionId> {
+        while let Some(id) = self.dirty.pop_front() {
+            if let Some(peer) = self.table.get_mut(id) {
+                peer.connection.dirty = false;
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// Whether connections wait for a flush.
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// What the transport of a connection is to do next.
+    pub fn output(&self, id: ConnectionId) -> Output<'_> {
+        self.table.get(id).map_or(Output::Idle, |peer| peer.connection.output())
+    }
+
+    /// The transport took `n` bytes.
+    pub fn sent(&mut self, id: ConnectionId, n: usize) {
+        let Some(peer) = self.table.get_mut(id) else { return };
+        peer.connection.sent(n, &mut self.outbound_pool);
+        self.stats.bytes_out.add(n as u64);
+        self.stats.queue_bytes.sub(n as u64);
+        if peer.read_pending && !peer.publisher_paused && peer.connection.wants_read(&self.settings.queue) {
+            peer.read_pending = false;
+            self.resumed.push_back(id);
+        }
+    }
+
+    /// The transport takes nothing until [`Shard::writable`].
+    pub fn blocked(&mut self, id: ConnectionId) {
+        if let Some(peer) = self.table.get_mut(id) {
+            peer.connection.blocked = true;
+        }
+    }
+
+    /// The transport takes bytes again.
+    pub fn writable(&mut self, id: ConnectionId) {
+        if let Some(peer) = self.table.get_mut(id) {
+            peer.connection.blocked = false;
+            self.mark_dirty(id);
+        }
+    }
+
+    /// The transport has ended our direction, as [`Output::EndWriting`] asked.
+    pub fn ended_writing(&mut self, id: ConnectionId) {
+        if let Some(peer) = self.table.get_mut(id) {
+            peer.connection.ended_writing();
+            self.settle(id);
+        }
+    }
+
+    /// The transport is closed, as [`Output::Close`] asked: the slot is free.
+    pub fn remove(&mut self, id: ConnectionId) {
+        let Some(mut peer) = self.table.remove(id) else { return };
+        self.timers.cancel(id.slot);
+        let (topic, subscription) = peer.session.take_from_hub();
+        self.leave_topic(topic, subscription);
+        self.stats.closes[peer.connection.close_reason() as usize].add(1);
+        self.stats.connections.set(self.table.len() as u64);
+        self.stats.queue_bytes.sub(peer.connection.queue_bytes() as u64);
+        peer.connection.release(&mut self.outbound_pool).release(&mut self.assembly_pool);
+    }
+
+    /// Begins to close every connection; no new one is taken in.
+    pub fn drain(&mut self, now: Time) {
+        self.draining = true;
+        let ids: Vec<ConnectionId> = self.table.ids().collect();
+        for id in ids {
+            self.drain_one(id, now);
+        }
+    }
+
+    /// Closes every connection at once, whatever the peers do.
+    pub fn abort_all(&mut self) {
+        let ids: Vec<ConnectionId> = self.table.ids().collect();
+        for id in ids {
+            if let Some(peer) = self.table.get_mut(id) {
+                peer.connection.abort(CloseReason::Drain);
+                self.settle(id);
+            }
+        }
+    }
+
+    /// The next envelope for another thread.
+    pub fn take_envelope(&mut self) -> Option<(Address, Envelope)> {
+        self.outbox.pop_front()
+    }
+
+    /// Brings the timer, the flush list and the hub up to date with a connection that
+    /// may have changed its state: nothing is delivered to one that is ending.
+    fn settle(&mut self, id: ConnectionId) {
+        let Some(peer) = self.table.get_mut(id) else { return };
+        if peer.connection.is_ending() {
+            let (topic, subscription) = peer.session.take_from_hub();
+            self.leave_topic(topic, subscription);
+        }
+        let Some(peer) = self.table.get_mut(id) else { return };
+        self.timers.set(id.slot, peer.connection.deadline(&self.settings.deadlines));
+        self.mark_dirty(id);
+    }
+
+    fn mark_dirty(&mut self, id: ConnectionId) {
+        let Some(peer) = self.table.get_mut(id) else { return };
+        mark_dirty(&mut self.dirty, &mut peer.connection, id);
+    }
+}
+
+/// Puts a connection on the flush list unless it is there or its transport is full.
+/// What is over is flushed in any case: its transport is closed then.
+fn mark_dirty(dirty: &mut VecDeque<ConnectionId>, connection: &mut Connection, id: ConnectionId) {
+    if !connection.dirty && (!connection.blocked || connection.is_closed()) {
+        connection.dirty = true;
+        dirty.push_back(id);
+    }
+}
+
+#[cfg(test)]
+mod tests;
