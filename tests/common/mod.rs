@@ -1,0 +1,275 @@
+//! A gateway to test against, and clients of two kinds: raw bytes, and tungstenite,
+//! which nobody here wrote.
+
+// Each test program uses a part of this.
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::disallowed_methods)]
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use tungstenite::handshake::client::Request;
+use tungstenite::stream::MaybeTlsStream;
+use tungstenite::{ClientRequestBuilder, Message, WebSocket};
+use wsgate::config::Config;
+use wsgate::server::Server;
+use wsgate::stats::{Cell, ShardStats};
+
+/// How long anything may take before a test fails instead of hanging.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A gateway on free ports of its own, gone when dropped.
+pub struct TestServer {
+    server: Option<Server>,
+    pub clients: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl TestServer {
+    /// Two shards, else the defaults of development mode.
+    pub fn start() -> Self {
+        Self::with(|_| ())
+    }
+
+    pub fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut config = Config { listen: any, admin: any, shards: 2, ..Config::default() };
+        config.timeouts.drain = Duration::from_secs(2);
+        change(&mut config);
+        let server = Server::start(&config).expect("a gateway on free ports starts");
+        Self { clients: server.clients_address(), admin: server.admin_address(), server: Some(server) }
+    }
+
+    /// A number, added up over the shards.
+    pub fn sum(&self, cell: impl Fn(&ShardStats) -> &Cell) -> u64 {
+        self.stats().iter().map(|stats| cell(stats).get()).sum()
+    }
+
+    pub fn stats(&self) -> &[std::sync::Arc<ShardStats>] {
+        self.server.as_ref().expect("runs until dropped").stats()
+    }
+
+    /// Waits until a condition on the counters holds.
+    pub fn wait_until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        wait_until(what, || condition(self));
+    }
+
+    /// Begins to drain; dropping waits for the end.
+    pub fn drain(&self) {
+        self.server.as_ref().expect("runs until dropped").drain();
+    }
+
+    /// Publishes over HTTP; status and body of the answer.
+    pub fn publish(&self, topic: &str, content_type: &str, body: &[u8]) -> (u16, String) {
+        self.http(&format!("POST /topics/{topic} HTTP/1.1\r\nContent-Type: {content_type}"), body)
+    }
+
+    /// One request to the admin address; `head` without the headers that every one has.
+    pub fn http(&self, head: &str, body: &[u8]) -> (u16, String) {
+        let mut client = RawClient::connect(self.admin);
+        let head =
+            format!("{head}\r\nHost: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", self.admin, body.len());
+        client.send(head.as_bytes());
+        client.send(body);
+        let answer = String::from_utf8(client.read_to_end()).expect("HTTP answers are text");
+        let status = answer.get(9..12).and_then(|code| code.parse().ok()).expect(&answer);
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+        (status, body)
+    }
+
+    /// A raw connection that has not said anything.
+    pub fn raw(&self) -> RawClient {
+        RawClient::connect(self.clients)
+    }
+
+    /// A raw connection with a completed upgrade.
+    pub fn raw_open(&self, path: &str) -> RawClient {
+        let mut client = self.raw();
+        client.upgrade(path, self.clients);
+        client
+    }
+
+    /// A tungstenite client.
+    pub fn client(&self, path: &str) -> Client {
+        self.try_client(path).expect("the upgrade is accepted")
+    }
+
+    pub fn try_client(&self, path: &str) -> tungstenite::Result<Client> {
+        let uri = format!("ws://{}{path}", self.clients).parse().expect("a valid address");
+        let request: Request =
+            tungstenite::client::IntoClientRequest::into_client_request(ClientRequestBuilder::new(uri))?;
+        let stream = TcpStream::connect(self.clients)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        match tungstenite::client(request, MaybeTlsStream::Plain(stream)) {
+            Ok((socket, _)) => Ok(Client(socket)),
+            Err(tungstenite::HandshakeError::Failure(error)) => Err(error),
+            Err(tungstenite::HandshakeError::Interrupted(_)) => panic!("the handshake took more than {PATIENCE:?}"),
+        }
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.drain();
+            let ended = server.wait();
+            if !std::thread::panicking() {
+                ended.expect("no event loop fails");
+            }
+        }
+    }
+}
+
+/// Polls until the condition holds; yields in between, never sleeps for a fixed time.
+pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A blocking tungstenite client.
+pub struct Client(pub WebSocket<MaybeTlsStream<TcpStream>>);
+
+impl Client {
+    pub fn send(&mut self, message: impl Into<Message>) {
+        self.0.send(message.into()).expect("sends");
+    }
+
+    /// The next text or binary message; pings are answered on the way.
+    pub fn receive(&mut self) -> Message {
+        loop {
+            match self.0.read().expect("a message arrives in time") {
+                Message::Ping(_) | Message::Pong(_) => {}
+                message => return message,
+            }
+        }
+    }
+
+    pub fn receive_text(&mut self) -> String {
+        self.receive().into_text().expect("a text message").to_string()
+    }
+}
+
+/// Bytes in, bytes out.
+pub struct RawClient(pub TcpStream);
+
+impl RawClient {
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the gateway accepts");
+        stream.set_nodelay(true).expect("an option of every TCP socket");
+        stream.set_read_timeout(Some(PATIENCE)).expect("an option of every socket");
+        stream.set_write_timeout(Some(PATIENCE)).expect("an option of every socket");
+        Self(stream)
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).expect("the gateway reads");
+    }
+
+    /// A minimal upgrade request; the head of the answer, which must be a 101.
+    pub fn upgrade(&mut self, path: &str, host: SocketAddr) -> String {
+        self.send(
+            format!(
+                "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            .as_bytes(),
+        );
+        let head = self.read_head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        head
+    }
+
+    /// Reads to the empty line that ends a head, and not a byte further.
+    pub fn read_head(&mut self) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.extend_from_slice(&self.read_bytes(1));
+        }
+        String::from_utf8(head).expect("heads are text")
+    }
+
+    pub fn read_bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.0.read_exact(&mut bytes).expect("the bytes arrive in time");
+        bytes
+    }
+
+    /// Reads exactly these bytes.
+    #[track_caller]
+    pub fn expect(&mut self, expected: &[u8]) {
+        let got = self.read_bytes(expected.len());
+        assert_eq!(got, expected);
+    }
+
+    /// Everything until the gateway's FIN.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match self.0.read_to_end(&mut bytes) {
+            Ok(_) => bytes,
+            Err(error) => panic!("no clean end after {bytes:?}: {error}"),
+        }
+    }
+
+    /// The gateway has ended its direction, without another byte.
+    #[track_caller]
+    pub fn expect_end(&mut self) {
+        assert_eq!(self.read_to_end(), b"");
+    }
+
+    /// The connection is over, by an end or by a reset.
+    #[track_caller]
+    pub fn expect_gone(&mut self) {
+        let mut bytes = [0; 4096];
+        loop {
+            match self.0.read(&mut bytes) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return,
+                Err(error) => panic!("not gone: {error}"),
+            }
+        }
+    }
+}
+
+/// A frame as a client sends it: first byte as given, a fixed mask.
+pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let key = [0x37, 0xfa, 0x21, 0x3d];
+    let mut frame = vec![first];
+    match payload.len() {
+        len @ 0..=125 => frame.push(0x80 | len as u8),
+        len @ 126..=0xffff => {
+            frame.push(0xfe);
+            frame.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            frame.push(0xff);
+            frame.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&key);
+    frame.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
+    frame
+}
+
+/// A frame as a server sends it.
+pub fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        len @ 0..=125 => frame.push(len as u8),
+        len @ 126..=0xffff => {
+            frame.push(126);
+            frame.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            frame.push(127);
+            frame.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(payload);
+    frame
+}
