@@ -1,5 +1,6 @@
 //! Frame headers: decode and encode (RFC 6455, section 5.2).
 
+use super::copy;
 use super::error::ProtocolError;
 use super::mask;
 
@@ -192,7 +193,7 @@ fn append(out: &mut Vec<u8>, opcode: OpCode, key: Option<[u8; 4]>, payload: &[u8
     out.reserve(len + payload.len());
     out.extend_from_slice(&bytes[..len]);
     let start = out.len();
-    out.extend_from_slice(payload);
+    copy::append(out, payload);
     if let Some(key) = key {
         mask::apply(&mut out[start..], key, 0);
     }

@@ -9,6 +9,7 @@ use std::mem;
 
 use super::Role;
 use super::close::{self, CloseFrame};
+use super::copy;
 use super::error::ProtocolError;
 use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, HEADER_BYTES_MAX, MessageKind, OpCode};
 use super::mask;
@@ -262,7 +263,7 @@ impl Assembly {
             if self.kind == Some(MessageKind::Text) {
                 self.text.feed(piece).map_err(|_| ProtocolError::InvalidUtf8)?;
             }
-            self.message.extend_from_slice(piece);
+            copy::append(&mut self.message, piece);
         }
         frame.received += take as u64;
         Ok(frame.received == frame.header.payload_len)

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod close;
+mod copy;
 pub mod error;
 pub mod frame;
 pub mod handshake;
