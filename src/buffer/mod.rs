@@ -5,8 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+mod batch;
 mod pool;
-mod shared;
 
+pub use batch::{Batch, BatchPool};
 pub use pool::BufferPool;
-pub use shared::SharedFrame;

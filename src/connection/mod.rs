@@ -12,12 +12,13 @@ mod state;
 mod timer;
 
 use std::io::IoSlice;
+use std::rc::Rc;
 
 pub use outbound::OutboundPool;
 pub use state::Accepted;
 pub use timer::{Deadlines, Expired};
 
-use crate::buffer::SharedFrame;
+use crate::buffer::Batch;
 use crate::proto::close::{CloseCode, CloseFrame};
 use crate::proto::error::ProtocolError;
 use crate::proto::frame::{MessageKind, OpCode};
@@ -39,8 +40,10 @@ pub struct QueueBounds {
 
 /// What the transport is to do next for a connection.
 pub enum Output<'a> {
-    /// Send these bytes, then say how many went out by [`Connection::sent`].
-    Send(Segments<'a>),
+    /// Send these bytes, then say how many went out by `sent`.
+    Send(&'a [u8]),
+    /// The same with bytes in several places.
+    SendSegments(Segments<'a>),
     /// Nothing.
     Idle,
     /// End our direction (TCP FIN); what the peer still sends is to be read and
@@ -56,7 +59,7 @@ pub enum Output<'a> {
 /// Slices to send, in order; the array's unused rest is empty.
 pub type Segments<'a> = ([IoSlice<'a>; crate::limits::SEGMENTS_PER_SEND_MAX], usize);
 
-/// A message could not be queued: the bound is reached.
+/// Published bytes could not be queued: the bound is reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct QueueFull;
 
@@ -155,22 +158,32 @@ impl Connection {
         self.outbound.append_frame(kind.opcode(), payload, pool);
     }
 
-    /// Queues a published message, or says that the bound is reached.
+    /// Whether published bytes can go straight to the transport, with no queue between.
+    pub fn takes_directly(&self) -> bool {
+        self.is_open() && !self.blocked && self.outbound.bytes() == 0
+    }
+
+    /// Queues a range of published bytes, or says that the bound is reached. Whatever its
+    /// size, one batch is taken by a connection that is not behind.
     pub fn deliver(
         &mut self,
-        frame: &SharedFrame,
+        batch: &Rc<Batch>,
+        (start, end): (usize, usize),
         bounds: &QueueBounds,
         pool: &mut OutboundPool,
     ) -> Result<(), QueueFull> {
-        debug_assert!(self.is_open(), "subscribers are open");
-        if self.outbound.bytes() + frame.as_bytes().len() > bounds.queue_bytes_max {
-            // A single message above the bound still reaches a peer that is not behind.
-            if self.outbound.bytes() > 0 {
-                return Err(QueueFull);
-            }
+        let queued = self.outbound.bytes();
+        if queued > 0 && queued + (end - start) > bounds.queue_bytes_max {
+            return Err(QueueFull);
         }
-        self.outbound.push_shared(frame.clone(), pool);
+        self.outbound.push_shared(batch.clone(), start, end, pool);
         Ok(())
+    }
+
+    /// Queues the rest of published bytes of which the transport took the beginning.
+    pub fn keep_rest(&mut self, batch: Rc<Batch>, (start, end): (usize, usize), pool: &mut OutboundPool) {
+        debug_assert_eq!(self.outbound.bytes(), 0, "the bytes before them have left");
+        self.outbound.push_shared(batch, start, end, pool);
     }
 
     /// Answers a ping.
@@ -258,8 +271,11 @@ impl Connection {
         if let State::Closed { abort } = self.state {
             return Output::Close { abort };
         }
+        if let Some(bytes) = self.outbound.single() {
+            return Output::Send(bytes);
+        }
         if self.outbound.bytes() > 0 {
-            return Output::Send(self.outbound.segments());
+            return Output::SendSegments(self.outbound.segments());
         }
         match self.state {
             State::Finishing { end_sent: false, .. } => Output::EndWriting,

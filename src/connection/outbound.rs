@@ -6,9 +6,10 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::rc::Rc;
 
 use super::Segments;
-use crate::buffer::{BufferPool, SharedFrame};
+use crate::buffer::{Batch, BufferPool};
 use crate::limits::SEGMENTS_PER_SEND_MAX;
 use crate::proto::close::CloseCode;
 use crate::proto::frame::{self, CONTROL_PAYLOAD_BYTES_MAX, OpCode};
@@ -34,15 +35,15 @@ pub struct OutboundPool {
 enum Segment {
     /// Replies and control frames, several in a row.
     Private(Vec<u8>),
-    /// One published frame.
-    Shared(SharedFrame),
+    /// Published frames: the bytes of a batch from one position to another.
+    Shared { batch: Rc<Batch>, start: usize, end: usize },
 }
 
 impl Segment {
     fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Private(bytes) => bytes,
-            Self::Shared(frame) => frame.as_bytes(),
+            Self::Shared { batch, start, end } => &batch.as_bytes()[*start..*end],
         }
     }
 }
@@ -73,11 +74,13 @@ impl Outbound {
         self.0.as_ref().map_or(0, |queue| queue.private_bytes)
     }
 
-    /// Queues a published frame.
-    pub(super) fn push_shared(&mut self, frame: SharedFrame, pool: &mut OutboundPool) {
-        let queue = self.queue(pool);
-        queue.bytes += frame.as_bytes().len();
-        queue.segments.push_back(Segment::Shared(frame));
+    /// Queues a range of published bytes.
+    pub(super) fn push_shared(&mut self, batch: Rc<Batch>, start: usize, end: usize, pool: &mut OutboundPool) {
+        if start < end {
+            let queue = self.queue(pool);
+            queue.bytes += end - start;
+            queue.segments.push_back(Segment::Shared { batch, start, end });
+        }
     }
 
     /// Queues a frame for this peer alone.
@@ -114,6 +117,15 @@ impl Outbound {
             write(bytes);
             queue.bytes += bytes.len() - before;
             queue.private_bytes += bytes.len() - before;
+        }
+    }
+
+    /// The bytes of the only segment, if there is but one.
+    pub(super) fn single(&self) -> Option<&[u8]> {
+        let queue = self.0.as_ref()?;
+        match queue.segments.len() {
+            1 => Some(&queue.segments[0].as_bytes()[queue.first_sent..]),
+            _ => None,
         }
     }
 
@@ -162,14 +174,29 @@ impl Outbound {
         }
     }
 
-    /// Drops everything but the segment that is on its way, so that no frame is cut.
+    /// Drops everything but the frame that is on its way, so that none is cut.
     pub(super) fn drop_unsent(&mut self, pool: &mut OutboundPool) {
         let Some(queue) = &mut self.0 else { return };
-        let keep = usize::from(queue.first_sent > 0);
-        for segment in queue.segments.drain(keep..) {
-            queue.bytes -= segment.as_bytes().len();
+        let first_sent = queue.first_sent;
+        let keep = match queue.segments.front_mut() {
+            Some(Segment::Shared { batch, start, end }) => {
+                let frame_end = batch.frame_end(*start + first_sent);
+                queue.bytes -= *end - frame_end;
+                *end = frame_end;
+                usize::from(*start + first_sent < frame_end)
+            }
+            Some(Segment::Private(_)) => usize::from(first_sent > 0),
+            None => 0,
+        };
+        if keep == 0 {
+            queue.first_sent = 0;
+        }
+        for (n, segment) in queue.segments.drain(keep..).enumerate() {
+            // What the first one had sent is not counted any more.
+            let sent = if keep == 0 && n == 0 { first_sent } else { 0 };
+            queue.bytes -= segment.as_bytes().len() - sent;
             if let Segment::Private(buffer) = segment {
-                queue.private_bytes -= buffer.len();
+                queue.private_bytes -= buffer.len() - sent;
                 pool.buffers.put(buffer);
             }
         }

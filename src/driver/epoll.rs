@@ -151,7 +151,7 @@ impl EventLoop {
         self.shard.handle_timeouts(now);
         self.enforce_drain(now);
         // 7. One flush for each connection that has something to say.
-        self.flush();
+        self.flush(now);
         // 8. One wake for each thread that was sent something.
         self.carry_mail_out();
         self.shard.stats().turns.record(self.clock.now().since(now));
@@ -162,7 +162,7 @@ impl EventLoop {
         while let Some(id) = self.shard.next_resumed() {
             list_readable(&mut self.readable, &mut self.sockets, id);
         }
-        let idle = self.readable.is_empty() && !self.shard.has_dirty() && self.accepting != Accepting::Ready;
+        let idle = self.readable.is_empty() && !self.shard.has_flushes() && self.accepting != Accepting::Ready;
         let timeout = if idle && self.post.prepare_sleep() { self.until_next_deadline() } else { Some(Duration::ZERO) };
         let polled = self.poll.poll(events, timeout);
         self.post.awake();
@@ -323,9 +323,9 @@ impl EventLoop {
         }
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self, now: Time) {
         for _ in 0..FLUSHES_PER_TURN_MAX {
-            let Some(id) = self.shard.next_dirty() else { break };
+            let Some(id) = self.shard.next_flush(now) else { break };
             self.flush_one(id);
         }
     }
@@ -335,40 +335,36 @@ impl EventLoop {
     fn flush_one(&mut self, id: ConnectionId) {
         let Some(socket) = socket_mut(&mut self.sockets, id) else { return };
         loop {
-            match self.shard.output(id) {
+            let (result, offered) = match self.shard.output(id) {
                 Output::Idle => break,
-                Output::Send((slices, count)) => {
-                    let total: usize = slices[..count].iter().map(|slice| slice.len()).sum();
-                    let sent = match count {
-                        1 => socket.stream.write(&slices[0]),
-                        _ => socket.stream.write_vectored(&slices[..count]),
-                    };
-                    self.shard.stats().sends.add(1);
-                    match sent {
-                        Ok(n) => {
-                            self.shard.sent(id, n);
-                            if n < total {
-                                self.shard.stats().sends_short.add(1);
-                                self.wait_writable(id);
-                                return;
-                            }
-                        }
-                        Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                            self.wait_writable(id);
-                            return;
-                        }
+                Output::Send(bytes) => (socket.stream.write(bytes), bytes.len()),
+                Output::SendSegments((slices, count)) => {
+                    let slices = &slices[..count];
+                    (socket.stream.write_vectored(slices), slices.iter().map(|slice| slice.len()).sum())
+                }
+                Output::EndWriting => {
+                    match socket.stream.shutdown(Shutdown::Write) {
+                        Ok(()) => self.shard.ended_writing(id),
                         Err(_) => self.shard.transport_failed(id),
                     }
+                    continue;
                 }
-                Output::EndWriting => match socket.stream.shutdown(Shutdown::Write) {
-                    Ok(()) => self.shard.ended_writing(id),
-                    Err(_) => self.shard.transport_failed(id),
+                Output::Close { abort } => return self.close(id, abort),
+            };
+            self.shard.stats().sends.add(1);
+            match result {
+                Ok(n) => {
+                    self.shard.sent(id, n);
+                    if n < offered {
+                        self.shard.stats().sends_short.add(1);
+                        return self.wait_writable(id);
+                    }
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock => return self.wait_writable(id),
+                    _ => self.shard.transport_failed(id),
                 },
-                Output::Close { abort } => {
-                    self.close(id, abort);
-                    return;
-                }
             }
         }
         if socket.writable_wanted {

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod fanout;
+mod log;
 mod subscription;
 mod topic;
 
@@ -25,11 +26,14 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 pub use fanout::Ordered;
+pub use log::Delivery;
 pub use subscription::{Subscribed, SubscriptionId};
-pub use topic::{Member, TopicIndex};
+pub use topic::TopicIndex;
 
+use crate::buffer::BatchPool;
 use crate::command::{Address, Envelope};
-use crate::id::ShardId;
+use crate::id::{ConnectionId, ShardId};
+use log::DeliveryLog;
 use subscription::Subscription;
 use topic::Topic;
 
@@ -61,6 +65,14 @@ pub struct Hub {
     names: HashTable<TopicIndex>,
     topics: Slab<Topic>,
     subscriptions: Slab<Subscription>,
+    /// Topics with something to flush, each once; entries of forgotten topics are skipped.
+    dirty: VecDeque<TopicIndex>,
+    /// Connections whose subscription was confirmed after they had waited.
+    confirmed: VecDeque<ConnectionId>,
+    batches: BatchPool,
+    // Boxed so that a topic holds a pointer and not the log itself.
+    #[expect(clippy::vec_box)]
+    free_logs: Vec<Box<DeliveryLog>>,
     /// Topics that became idle, oldest first, with their idle stamp; stale entries
     /// are skipped.
     idle: VecDeque<(TopicIndex, u64)>,
@@ -78,6 +90,10 @@ impl Hub {
             names: HashTable::new(),
             topics: Slab::new(),
             subscriptions: Slab::new(),
+            dirty: VecDeque::new(),
+            confirmed: VecDeque::new(),
+            batches: BatchPool::default(),
+            free_logs: Vec::new(),
             idle: VecDeque::new(),
             idle_count: 0,
             serial: 0,

@@ -14,7 +14,8 @@ pub struct SubscriptionId(pub(super) u32);
 pub enum Subscribed {
     /// Every message ordered from now on will be delivered.
     Confirmed(SubscriptionId),
-    /// The owner, another shard, was asked; [`Hub::acknowledge`] will name it.
+    /// The owner, another shard, was asked, or frames that were ordered earlier are on
+    /// their way: [`Hub::next_confirmed`] will name it.
     Waiting(SubscriptionId),
 }
 
@@ -37,8 +38,16 @@ impl Hub {
         let state = self.topic_mut(topic);
         match &mut state.place {
             Place::Owned { .. } | Place::Remote { interest: Interest::Acknowledged, .. } => {
-                self.join(id);
-                Subscribed::Confirmed(id)
+                match state.log.as_mut().filter(|log| log.is_open()) {
+                    Some(log) => {
+                        log.joining.push(id.0);
+                        Subscribed::Waiting(id)
+                    }
+                    None => {
+                        self.enter(id);
+                        Subscribed::Confirmed(id)
+                    }
+                }
             }
             Place::Remote { owner, sequence, interest, waiting } => {
                 waiting.push(id.0);
@@ -59,12 +68,19 @@ impl Hub {
         if subscription.position == WAITING {
             return;
         }
-        let position = subscription.position as usize;
-        let members = &mut self.topics[subscription.topic.0 as usize].members;
-        members.swap_remove(position);
-        if let Some(moved) = members.get(position) {
-            self.subscriptions[moved.subscription as usize].position = position as u32;
+        let topic = &mut self.topics[subscription.topic.0 as usize];
+        let (position, len) = (subscription.position as usize, topic.members.len());
+        let members = &mut topic.members;
+        let mut swap = |hole: usize, filler: usize| {
+            members.swap(hole, filler);
+            self.subscriptions[members[hole].subscription as usize].position = hole as u32;
+        };
+        match &mut topic.log {
+            Some(log) => log.close_gap(position, len, swap),
+            None if position + 1 < len => swap(position, len - 1),
+            None => {}
         }
+        members.pop();
         // The vector of a topic that was large once must not stay large.
         if members.capacity() > 64 && members.len() < members.capacity() / 4 {
             members.shrink_to(members.len() * 2);
@@ -103,26 +119,33 @@ impl Hub {
         self.retire_if_unused(index, out);
     }
 
-    /// The owner has acknowledged our interest: those that waited are subscribed now.
-    /// Their connections are appended to `confirmed`.
-    pub fn acknowledge(&mut self, name: &str, sequence: u32, confirmed: &mut Vec<ConnectionId>) {
-        for id in self.answer_interest(name, sequence, Interest::Acknowledged) {
-            confirmed.push(self.subscriptions[id.0 as usize].connection);
-            self.join(id);
+    /// The owner has acknowledged our interest: those that waited are subscribed now, or
+    /// when the frames that are on their way have left. [`Hub::next_confirmed`] names them.
+    pub fn acknowledge(&mut self, name: &str, sequence: u32) {
+        let waited = self.answer_interest(name, sequence, Interest::Acknowledged);
+        let Some(index) = self.find(name) else { return };
+        match self.topic_mut(index).log.as_mut().filter(|log| log.is_open()) {
+            Some(log) => log.joining.extend(waited),
+            None => waited.into_iter().for_each(|entry| self.join(SubscriptionId(entry))),
         }
+    }
+
+    /// A connection whose subscription was confirmed while it waited.
+    pub fn next_confirmed(&mut self) -> Option<ConnectionId> {
+        self.confirmed.pop_front()
     }
 
     /// The owner has no room for the topic: the connections that waited are appended to
     /// `refused`; their subscriptions are still to be ended.
     pub fn refuse(&mut self, name: &str, sequence: u32, refused: &mut Vec<ConnectionId>) {
-        for id in self.answer_interest(name, sequence, Interest::None) {
-            refused.push(self.subscriptions[id.0 as usize].connection);
+        for entry in self.answer_interest(name, sequence, Interest::None) {
+            refused.push(self.subscriptions[entry as usize].connection);
         }
     }
 
     /// The subscriptions that waited for this answer; none if it answers an older
     /// request than the last.
-    fn answer_interest(&mut self, name: &str, sequence: u32, becomes: Interest) -> Vec<SubscriptionId> {
+    fn answer_interest(&mut self, name: &str, sequence: u32, becomes: Interest) -> Vec<u32> {
         let Some(index) = self.find(name) else { return Vec::new() };
         let Place::Remote { sequence: current, interest, waiting, .. } = &mut self.topic_mut(index).place else {
             return Vec::new();
@@ -132,17 +155,33 @@ impl Hub {
         }
         *interest = becomes;
         let mut waiting = std::mem::take(waiting);
-        // Entries of subscriptions that ended meanwhile are void. Their place in the slab
-        // may have a new tenant, even one that waits for the same topic: it is named once.
-        waiting.sort_unstable();
-        waiting.dedup();
-        waiting.retain(|entry| {
-            self.subscriptions.get(*entry as usize).is_some_and(|s| s.topic == index && s.position == WAITING)
-        });
-        waiting.into_iter().map(SubscriptionId).collect()
+        self.keep_waiting(index, &mut waiting);
+        waiting
     }
 
-    fn join(&mut self, id: SubscriptionId) {
+    /// Drops entries of subscriptions that ended meanwhile. Their place in the slab may
+    /// have a new tenant, even one that waits for the same topic: it is named once.
+    pub(super) fn keep_waiting(&self, topic: TopicIndex, entries: &mut Vec<u32>) {
+        entries.sort_unstable();
+        entries.dedup();
+        entries.retain(|entry| {
+            self.subscriptions.get(*entry as usize).is_some_and(|s| s.topic == topic && s.position == WAITING)
+        });
+    }
+
+    /// A subscription that waited becomes a member.
+    pub(super) fn join(&mut self, id: SubscriptionId) {
+        self.enter(id);
+        self.confirmed.push_back(self.subscriptions[id.0 as usize].connection);
+    }
+
+    /// Topic and position of a member; nothing while it waits.
+    pub(super) fn place_of(&self, id: SubscriptionId) -> Option<(TopicIndex, usize)> {
+        let subscription = &self.subscriptions[id.0 as usize];
+        (subscription.position != WAITING).then_some((subscription.topic, subscription.position as usize))
+    }
+
+    fn enter(&mut self, id: SubscriptionId) {
         let subscription = &mut self.subscriptions[id.0 as usize];
         let members = &mut self.topics[subscription.topic.0 as usize].members;
         subscription.position = members.len() as u32;

@@ -4,6 +4,7 @@ use std::hash::BuildHasher;
 
 use slab::Slab;
 
+use super::log::DeliveryLog;
 use super::{Hub, Outbox, owner_of_hash};
 use crate::command::{Address, Envelope, Position, TopicName, TopicsFull};
 use crate::id::{ConnectionId, ShardId};
@@ -31,6 +32,8 @@ pub(super) struct Topic {
     /// Connections that keep the topic in the table: members, those that wait, and
     /// those that only publish.
     pub(super) users: u32,
+    /// Frames on their way to the members.
+    pub(super) log: Option<Box<DeliveryLog>>,
     pub(super) place: Place,
 }
 
@@ -129,7 +132,7 @@ impl Hub {
         } else {
             Place::Remote { owner, sequence: 0, interest: Interest::None, waiting: Vec::new() }
         };
-        let topic = Topic { name: name.into(), members: Vec::new(), users: 0, place };
+        let topic = Topic { name: name.into(), members: Vec::new(), users: 0, log: None, place };
         let index = TopicIndex(self.topics.insert(topic) as u32);
         let (hasher, topics) = (&self.hasher, &self.topics);
         self.names.insert_unique(hash, index, |i| hasher.hash_one(&*topics[i.0 as usize].name));

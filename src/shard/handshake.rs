@@ -118,10 +118,7 @@ impl Shard {
     }
 
     fn open(&mut self, id: ConnectionId, upgrade: &Upgrade) {
-        let Some(peer) = self.table.get_mut(id) else { return };
-        let before = peer.connection.queue_bytes();
-        peer.connection.open(upgrade, &mut self.outbound_pool);
-        self.stats.queue_bytes.add((peer.connection.queue_bytes() - before) as u64);
+        self.with_queue_counted(id, |connection, pool| connection.open(upgrade, pool));
         self.stats.handshakes[Status::SwitchingProtocols as usize].add(1);
         self.settle(id);
     }
@@ -144,10 +141,7 @@ impl Shard {
         now: Time,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        let Some(peer) = self.table.get_mut(id) else { return };
-        let before = peer.connection.queue_bytes();
-        peer.connection.finish_http(reason, now, &mut self.outbound_pool, write);
-        self.stats.queue_bytes.add((peer.connection.queue_bytes() - before) as u64);
+        self.with_queue_counted(id, |connection, pool| connection.finish_http(reason, now, pool, write));
         self.stats.handshakes[status as usize].add(1);
         self.settle(id);
     }

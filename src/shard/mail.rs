@@ -15,9 +15,8 @@ impl Shard {
                 self.count_topics();
             }
             Envelope::InterestAcknowledged { topic, sequence } => {
-                let mut confirmed = Vec::new();
-                self.hub.acknowledge(&topic, sequence, &mut confirmed);
-                for id in confirmed {
+                self.hub.acknowledge(&topic, sequence);
+                while let Some(id) = self.hub.next_confirmed() {
                     self.confirm(id, now);
                 }
             }
@@ -35,15 +34,15 @@ impl Shard {
             Envelope::Publish { topic, message, origin } => {
                 // Refused only when the table is full and the topic is not in it: then it
                 // has no subscriber anywhere.
-                let _ = self.order(&topic, &message, origin, now);
+                let _ = self.order(&topic, &message, origin);
             }
             Envelope::Deliver { topic, message, origin } => {
                 if let Some(index) = self.hub.delivered_topic(&topic) {
-                    self.deliver(index, message.kind, &message.payload, origin, now);
+                    self.deliver(index, message.kind, &message.payload, origin);
                 }
             }
             Envelope::PublishRequest { token, topic, message } => {
-                let result = self.order(&topic, &message, None, now);
+                let result = self.order(&topic, &message, None);
                 self.outbox.push_back((Address::Control, Envelope::Published { token, result }));
             }
             Envelope::Probe { token } => {
@@ -62,11 +61,10 @@ impl Shard {
         topic: &TopicName,
         message: &SharedMessage,
         origin: Option<Origin>,
-        now: Time,
     ) -> Result<Position, TopicsFull> {
         let (index, position) = self.hub.order(topic, message, origin, &mut self.outbox)?;
         self.stats.published.add(1);
-        self.deliver(index, message.kind, &message.payload, origin, now);
+        self.deliver(index, message.kind, &message.payload, origin);
         self.hub.close_topic(index, &mut self.outbox);
         self.count_topics();
         Ok(position)

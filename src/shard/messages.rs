@@ -1,7 +1,6 @@
 //! What peers say on open connections, and where it goes.
 
 use super::{Shard, mark_dirty};
-use crate::buffer::SharedFrame;
 use crate::command::Origin;
 use crate::dialect::Action;
 use crate::hub::{Ordered, TopicIndex};
@@ -40,7 +39,7 @@ impl Shard {
                             self.stats.queue_bytes.add((connection.queue_bytes() - before) as u64);
                             mark_dirty(&mut self.dirty, connection, id);
                         }
-                        Action::Publish { kind, payload, to_self } => self.publish(id, kind, payload, to_self, now),
+                        Action::Publish { kind, payload, to_self } => self.publish(id, kind, payload, to_self),
                         Action::Close(code, words) => self.close(id, code, words, CloseReason::PolicyViolation, now),
                     }
                     continue;
@@ -71,14 +70,14 @@ impl Shard {
     }
 
     /// Publishes a peer's message to its topic.
-    fn publish(&mut self, id: ConnectionId, kind: MessageKind, payload: &[u8], to_self: bool, now: Time) {
+    fn publish(&mut self, id: ConnectionId, kind: MessageKind, payload: &[u8], to_self: bool) {
         let Some(topic) = self.table.get(id).and_then(|peer| peer.session.topic) else { return };
         let shard = self.settings.hub.shard;
         let origin = (!to_self).then_some(Origin { shard, connection: id });
         match self.hub.publish(topic, kind, payload, origin, &mut self.outbox) {
             Ordered::Here(_) => {
                 self.stats.published.add(1);
-                self.deliver(topic, kind, payload, origin, now);
+                self.deliver(topic, kind, payload, origin);
             }
             Ordered::Forwarded => {}
         }
@@ -91,62 +90,30 @@ impl Shard {
         }
     }
 
-    /// Queues a message for all local subscribers; those that are too far behind are
-    /// told and lose their place.
-    pub(super) fn deliver(
-        &mut self,
-        topic: TopicIndex,
-        kind: MessageKind,
-        payload: &[u8],
-        origin: Option<Origin>,
-        now: Time,
-    ) {
-        let members = self.hub.members(topic);
-        if members.is_empty() {
-            return;
-        }
+    /// Appends a message for all local subscribers; they get it at the flush.
+    pub(super) fn deliver(&mut self, topic: TopicIndex, kind: MessageKind, payload: &[u8], origin: Option<Origin>) {
         let left_out = origin.filter(|origin| origin.shard == self.settings.hub.shard).map(|origin| origin.connection);
-        let frame = SharedFrame::encode(&mut self.scratch, kind.opcode(), payload);
-        let mut behind = Vec::new();
-        let mut delivered = 0;
-        for member in members {
-            let id = member.connection;
-            if Some(id) == left_out {
-                continue;
-            }
-            let Some(peer) = self.table.get_mut(id) else { continue };
-            match peer.connection.deliver(&frame, &self.settings.queue, &mut self.outbound_pool) {
-                Ok(()) => {
-                    delivered += 1;
-                    mark_dirty(&mut self.dirty, &mut peer.connection, id);
-                }
-                Err(_) => behind.push(id),
-            }
-        }
-        self.stats.deliveries.add(delivered);
-        self.stats.messages_out.add(delivered);
-        self.stats.queue_bytes.add(delivered * frame.as_bytes().len() as u64);
-        for id in behind {
-            self.close_slow_consumer(id, now);
-        }
+        self.hub.append(topic, kind, payload, left_out);
     }
 
-    fn close_slow_consumer(&mut self, id: ConnectionId, now: Time) {
-        let Some(peer) = self.table.get_mut(id) else { return };
-        let before = peer.connection.queue_bytes();
-        peer.connection.close_slow_consumer(now, &mut self.outbound_pool);
-        let after = peer.connection.queue_bytes();
-        self.stats.queue_bytes.sub(before as u64);
-        self.stats.queue_bytes.add(after as u64);
+    pub(super) fn close_slow_consumer(&mut self, id: ConnectionId, now: Time) {
+        self.with_queue_counted(id, |connection, pool| connection.close_slow_consumer(now, pool));
         self.settle(id);
     }
 
-    /// Begins the closing handshake with one peer.
+    /// Begins the closing handshake with one peer. What was published to it before leaves
+    /// before the Close.
     pub(super) fn close(&mut self, id: ConnectionId, code: CloseCode, words: &str, reason: CloseReason, now: Time) {
         let Some(peer) = self.table.get_mut(id) else { return };
-        let before = peer.connection.queue_bytes();
-        peer.connection.close(code, words, reason, now, &mut self.outbound_pool);
-        self.stats.queue_bytes.add((peer.connection.queue_bytes() - before) as u64);
+        if let Some(subscription) = peer.session.subscription.take() {
+            let mut rest = Vec::new();
+            self.hub.unsubscribe_with_rest(subscription, &mut rest);
+            if rest.iter().any(|batch| self.queue_batch(id, batch).is_err()) {
+                self.close_slow_consumer(id, now);
+                return;
+            }
+        }
+        self.with_queue_counted(id, |connection, pool| connection.close(code, words, reason, now, pool));
         self.settle(id);
     }
 

@@ -6,13 +6,14 @@
 //! 1. tells what happened: [`Shard::accept`], [`Shard::receive`],
 //!    [`Shard::peer_ended`], [`Shard::transport_failed`], [`Shard::open_envelope`],
 //!    [`Shard::handle_timeouts`];
-//! 2. flushes: for each [`Shard::next_dirty`] it does what [`Shard::output`] says;
+//! 2. flushes: for each [`Shard::next_flush`] it does what [`Shard::output`] says;
 //! 3. carries away what [`Shard::take_envelope`] gives.
 //!
 //! Each call is bounded in time by its input, none blocks.
 
 #![forbid(unsafe_code)]
 
+mod flush;
 mod handshake;
 mod mail;
 mod messages;
@@ -24,7 +25,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::command::{Address, Envelope};
-use crate::connection::{Connection, Deadlines, Expired, OutboundPool, Output, QueueBounds};
+use crate::connection::{Connection, Deadlines, Expired, OutboundPool, QueueBounds};
 use crate::dialect::Routes;
 use crate::hub::{Hub, HubSettings, Outbox};
 use crate::id::ConnectionId;
@@ -32,6 +33,7 @@ use crate::origin::OriginPolicy;
 use crate::proto::message::AssemblyPool;
 use crate::stats::{CloseReason, ShardStats};
 use crate::time::Time;
+use flush::InHand;
 use session::Session;
 use table::Table;
 use timer_wheel::TimerWheel;
@@ -73,8 +75,8 @@ pub struct Shard {
     draining: bool,
     outbound_pool: OutboundPool,
     assembly_pool: AssemblyPool,
-    /// Where frames are encoded before they are shared.
-    scratch: Vec<u8>,
+    /// Published bytes that a transport is being offered.
+    in_hand: Option<InHand>,
 }
 
 /// A table entry.
@@ -102,7 +104,7 @@ impl Shard {
             draining: false,
             outbound_pool: OutboundPool::default(),
             assembly_pool: AssemblyPool::default(),
-            scratch: Vec::new(),
+            in_hand: None,
             settings,
             stats,
         }
@@ -176,6 +178,7 @@ impl Shard {
     pub fn transport_failed(&mut self, id: ConnectionId) {
         let Some(peer) = self.table.get_mut(id) else { return };
         peer.connection.transport_failed();
+        self.drop_in_hand(id);
         self.settle(id);
     }
 
@@ -198,54 +201,6 @@ impl Shard {
     /// When [`Shard::handle_timeouts`] is to be called at the latest.
     pub fn next_timeout(&self) -> Option<Time> {
         self.timers.next_due()
-    }
-
-    /// The next connection to flush; it is off the list then.
-    pub fn next_dirty(&mut self) -> Option<ConnectionId> {
-        while let Some(id) = self.dirty.pop_front() {
-            if let Some(peer) = self.table.get_mut(id) {
-                peer.connection.dirty = false;
-                return Some(id);
-            }
-        }
-        None
-    }
-
-    /// Whether connections wait for a flush.
-    pub fn has_dirty(&self) -> bool {
-        !self.dirty.is_empty()
-    }
-
-    /// What the transport of a connection is to do next.
-    pub fn output(&self, id: ConnectionId) -> Output<'_> {
-        self.table.get(id).map_or(Output::Idle, |peer| peer.connection.output())
-    }
-
-    /// The transport took `n` bytes.
-    pub fn sent(&mut self, id: ConnectionId, n: usize) {
-        let Some(peer) = self.table.get_mut(id) else { return };
-        peer.connection.sent(n, &mut self.outbound_pool);
-        self.stats.bytes_out.add(n as u64);
-        self.stats.queue_bytes.sub(n as u64);
-        if peer.read_pending && !peer.publisher_paused && peer.connection.wants_read(&self.settings.queue) {
-            peer.read_pending = false;
-            self.resumed.push_back(id);
-        }
-    }
-
-    /// The transport takes nothing until [`Shard::writable`].
-    pub fn blocked(&mut self, id: ConnectionId) {
-        if let Some(peer) = self.table.get_mut(id) {
-            peer.connection.blocked = true;
-        }
-    }
-
-    /// The transport takes bytes again.
-    pub fn writable(&mut self, id: ConnectionId) {
-        if let Some(peer) = self.table.get_mut(id) {
-            peer.connection.blocked = false;
-            self.mark_dirty(id);
-        }
     }
 
     /// The transport has ended our direction, as [`Output::EndWriting`] asked.
@@ -304,11 +259,6 @@ impl Shard {
         let Some(peer) = self.table.get_mut(id) else { return };
         self.timers.set(id.slot, peer.connection.deadline(&self.settings.deadlines));
         self.mark_dirty(id);
-    }
-
-    fn mark_dirty(&mut self, id: ConnectionId) {
-        let Some(peer) = self.table.get_mut(id) else { return };
-        mark_dirty(&mut self.dirty, &mut peer.connection, id);
     }
 }
 

@@ -1,0 +1,169 @@
+//! Frames of one topic, encoded once for all subscribers.
+
+use std::rc::Rc;
+
+use crate::id::ConnectionId;
+use crate::proto::frame::{self, FrameHeader, OpCode};
+
+/// A batch with more room than this is freed instead of kept for later use.
+const KEEP_BYTES_MAX: usize = 256 * 1024;
+/// Free batches kept.
+const KEEP_MAX: usize = 1024;
+
+/// Encoded frames in the order in which they were published, in one piece of memory: a
+/// subscriber that is not behind gets them in one send. Since servers do not mask, the
+/// bytes are the same for all. Written until it is sealed, then shared and not changed.
+#[derive(Default, Debug)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    messages: u32,
+    /// Frames that one connection each does not get.
+    exclusions: Vec<Exclusion>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Exclusion {
+    connection: ConnectionId,
+    start: usize,
+    end: usize,
+}
+
+impl Batch {
+    /// Appends a message; `except` does not get it.
+    pub fn append(&mut self, opcode: OpCode, payload: &[u8], except: Option<ConnectionId>) {
+        let start = self.bytes.len();
+        frame::append_server(&mut self.bytes, opcode, payload);
+        self.messages += 1;
+        if let Some(connection) = except {
+            self.exclusions.push(Exclusion { connection, start, end: self.bytes.len() });
+        }
+    }
+
+    /// All frames.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many frames there are.
+    pub fn messages(&self) -> u32 {
+        self.messages
+    }
+
+    /// Makes the look-ups below fast. Called once, when nothing is appended any more.
+    pub fn seal(&mut self) {
+        self.exclusions.sort_unstable_by_key(|exclusion| (exclusion.connection.slot, exclusion.start));
+    }
+
+    /// Whether a connection gets all frames.
+    pub fn is_whole_for(&self, connection: ConnectionId) -> bool {
+        self.exclusions.is_empty() || self.exclusions_of(connection).is_empty()
+    }
+
+    /// The ranges of bytes that a connection gets, and how many frames they are.
+    pub fn ranges_for(&self, connection: ConnectionId) -> (Vec<(usize, usize)>, u32) {
+        let excluded = self.exclusions_of(connection);
+        let starts = [0].into_iter().chain(excluded.iter().map(|exclusion| exclusion.end));
+        let ends = excluded.iter().map(|exclusion| exclusion.start).chain([self.bytes.len()]);
+        let ranges = starts.zip(ends).filter(|(start, end)| start < end).collect();
+        (ranges, self.messages - excluded.len() as u32)
+    }
+
+    /// The end of the frame that a position is inside of; the position itself if a frame
+    /// begins there. Walks from the start, so it is for rare cases.
+    pub fn frame_end(&self, position: usize) -> usize {
+        let mut end = 0;
+        while end < position {
+            match FrameHeader::decode(&self.bytes[end..]) {
+                Ok(Some((header, len))) => end += len + header.payload_len as usize,
+                other => panic!("a batch holds whole frames, not {other:?} at {end}"),
+            }
+        }
+        end
+    }
+
+    fn exclusions_of(&self, connection: ConnectionId) -> &[Exclusion] {
+        let from = self.exclusions.partition_point(|exclusion| exclusion.connection.slot < connection.slot);
+        let rest = &self.exclusions[from..];
+        let until = rest.partition_point(|exclusion| exclusion.connection.slot == connection.slot);
+        match rest[..until].first() {
+            // A slot has one tenant in the life of a batch, or the first one has left.
+            Some(first) if first.connection == connection => &rest[..until],
+            _ => &[],
+        }
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.exclusions.clear();
+        self.messages = 0;
+    }
+}
+
+/// Free batches of one shard.
+#[derive(Default, Debug)]
+pub struct BatchPool {
+    free: Vec<Rc<Batch>>,
+}
+
+impl BatchPool {
+    /// An empty batch that nobody else has.
+    pub fn take(&mut self) -> Rc<Batch> {
+        self.free.pop().unwrap_or_default()
+    }
+
+    /// Takes a batch back, unless somebody else still has it: the last one to let go
+    /// frees it.
+    pub fn put(&mut self, mut batch: Rc<Batch>) {
+        let Some(unshared) = Rc::get_mut(&mut batch) else { return };
+        if self.free.len() < KEEP_MAX && unshared.bytes.capacity() <= KEEP_BYTES_MAX {
+            unshared.clear();
+            self.free.push(batch);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(slot: u32, generation: u32) -> ConnectionId {
+        ConnectionId { slot, generation }
+    }
+
+    #[test]
+    fn a_connection_gets_all_ranges_but_its_own() {
+        let mut batch = Batch::default();
+        batch.append(OpCode::Text, b"a", None);
+        batch.append(OpCode::Text, b"bb", Some(id(5, 1)));
+        batch.append(OpCode::Text, b"ccc", Some(id(2, 0)));
+        batch.append(OpCode::Text, b"dddd", Some(id(5, 1)));
+        batch.seal();
+        assert_eq!(batch.as_bytes(), b"\x81\x01a\x81\x02bb\x81\x03ccc\x81\x04dddd");
+        assert_eq!(batch.ranges_for(id(5, 1)), (vec![(0, 3), (7, 12)], 2));
+        assert_eq!(batch.ranges_for(id(2, 0)), (vec![(0, 7), (12, 18)], 3));
+        assert!(!batch.is_whole_for(id(5, 1)) && batch.is_whole_for(id(5, 2)) && batch.is_whole_for(id(1, 0)));
+        assert_eq!(batch.ranges_for(id(1, 0)), (vec![(0, 18)], 4));
+    }
+
+    #[test]
+    fn frame_ends_are_found_from_any_position() {
+        let mut batch = Batch::default();
+        batch.append(OpCode::Text, b"a", None);
+        batch.append(OpCode::Binary, &[0; 300], None);
+        for (position, end) in [(0, 0), (1, 3), (2, 3), (3, 3), (4, 307), (306, 307), (307, 307)] {
+            assert_eq!(batch.frame_end(position), end, "position {position}");
+        }
+    }
+
+    #[test]
+    fn a_batch_comes_back_only_when_nobody_else_has_it() {
+        let mut pool = BatchPool::default();
+        let mut batch = pool.take();
+        Rc::get_mut(&mut batch).unwrap().append(OpCode::Text, b"a", None);
+        let other = batch.clone();
+        pool.put(batch);
+        assert!(pool.free.is_empty());
+        pool.put(other);
+        assert_eq!(pool.take().as_bytes(), b"");
+    }
+}

@@ -1,0 +1,197 @@
+//! The delivery log of a topic: encoded frames on their way to the members.
+//!
+//! Within a turn, published frames are appended to the topic's open batch: one copy,
+//! whatever the number of subscribers. At the flush the batch is sealed and handed to
+//! one member after the other. A member that takes it whole, as almost all do, leaves
+//! no trace; one that does not keeps a reference to it in its own queue.
+//!
+//! A large topic is flushed in slices over several turns. What is published meanwhile
+//! waits in the next batch; the members that joined after a batch was sealed are beyond
+//! its `end` and do not get it.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::{Hub, SubscriptionId, TopicIndex};
+use crate::buffer::Batch;
+use crate::id::ConnectionId;
+use crate::proto::frame::MessageKind;
+
+/// A batch of this many bytes is sealed before the turn ends, so that its memory can be
+/// used again.
+const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Free logs kept by a hub.
+const LOGS_KEEP_MAX: usize = 1024;
+
+/// See the module. A topic has one only while something is on its way.
+#[derive(Default)]
+pub(super) struct DeliveryLog {
+    /// Frames of this turn; nobody else has it.
+    open: Option<Rc<Batch>>,
+    /// Batches being flushed, the oldest first.
+    sealed: VecDeque<Sealed>,
+    /// The next member to get the first sealed batch.
+    next: usize,
+    /// Subscriptions that join when the open batch is sealed: what it holds was ordered
+    /// before them.
+    pub(super) joining: Vec<u32>,
+    /// The topic is in the hub's list of topics to flush.
+    listed: bool,
+}
+
+struct Sealed {
+    batch: Rc<Batch>,
+    /// Members before this position get it.
+    end: usize,
+}
+
+impl DeliveryLog {
+    /// Whether a member that joined now would get frames that were ordered before it.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// A member leaves: fills its place so that every batch still has exactly its
+    /// members before its `end`, and those that have the first one already, before
+    /// `next`. Calls `swap` for each pair of positions to exchange; the member is the
+    /// last one then.
+    pub(super) fn close_gap(&mut self, position: usize, len: usize, mut swap: impl FnMut(usize, usize)) {
+        let mut gap = position;
+        let mut fill = |boundary: &mut usize| {
+            if gap < *boundary {
+                *boundary -= 1;
+                if gap != *boundary {
+                    swap(gap, *boundary);
+                }
+                gap = *boundary;
+            }
+        };
+        fill(&mut self.next);
+        for sealed in &mut self.sealed {
+            fill(&mut sealed.end);
+        }
+        fill(&mut { len });
+    }
+}
+
+/// A batch for one member.
+pub struct Delivery {
+    /// Who gets it.
+    pub connection: ConnectionId,
+    /// What; by [`Batch::ranges_for`] unless it is whole for this connection.
+    pub batch: Rc<Batch>,
+}
+
+impl Hub {
+    /// Appends a message for all members that the topic has now, but `except`.
+    pub fn append(&mut self, index: TopicIndex, kind: MessageKind, payload: &[u8], except: Option<ConnectionId>) {
+        let topic = &mut self.topics[index.0 as usize];
+        if topic.members.is_empty() {
+            return;
+        }
+        let log = topic.log.get_or_insert_with(|| self.free_logs.pop().unwrap_or_default());
+        let open = log.open.get_or_insert_with(|| self.batches.take());
+        let Some(batch) = Rc::get_mut(open) else { panic!("an open batch is not shared") };
+        batch.append(kind.opcode(), payload, except);
+        if batch.as_bytes().len() >= BATCH_BYTES_MAX {
+            self.seal(index);
+        }
+        self.list(index);
+    }
+
+    /// Whether [`Hub::next_delivery`] has something to do.
+    pub fn has_deliveries(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// The next member to get a batch. Topics take turns, a topic's members follow each
+    /// other. Subscriptions may be confirmed by this, see [`Hub::next_confirmed`].
+    pub fn next_delivery(&mut self) -> Option<Delivery> {
+        loop {
+            let index = *self.dirty.front()?;
+            if let Some(delivery) = self.next_of_topic(index) {
+                return Some(delivery);
+            }
+            self.dirty.pop_front();
+            let Some(topic) = self.topics.get_mut(index.0 as usize) else { continue };
+            let Some(log) = &mut topic.log else { continue };
+            log.listed = false;
+            if log.open.is_some() {
+                // Sealed and flushed next time, after the other topics.
+                self.list(index);
+                continue;
+            }
+            debug_assert!(log.sealed.is_empty() && log.joining.is_empty());
+            if let Some(log) = topic.log.take()
+                && self.free_logs.len() < LOGS_KEEP_MAX
+            {
+                self.free_logs.push(log);
+            }
+        }
+    }
+
+    /// One step of a topic's flush; `None` when a batch has been handed to all.
+    fn next_of_topic(&mut self, index: TopicIndex) -> Option<Delivery> {
+        if self.topics.get(index.0 as usize)?.log.as_ref()?.sealed.is_empty() {
+            self.seal(index);
+        }
+        let topic = self.topics.get_mut(index.0 as usize)?;
+        let log = topic.log.as_mut()?;
+        while let Some(first) = log.sealed.front() {
+            if log.next < first.end {
+                let member = topic.members[log.next];
+                log.next += 1;
+                return Some(Delivery { connection: member.connection, batch: first.batch.clone() });
+            }
+            log.next = 0;
+            if let Some(done) = log.sealed.pop_front() {
+                self.batches.put(done.batch);
+            }
+        }
+        None
+    }
+
+    /// What a subscription would still get from its topic, in order; it ends with this.
+    pub fn unsubscribe_with_rest(&mut self, id: SubscriptionId, rest: &mut Vec<Rc<Batch>>) {
+        if let Some((index, position)) = self.place_of(id) {
+            self.seal(index);
+            if let Some(log) = &self.topic(index).log {
+                for (n, sealed) in log.sealed.iter().enumerate() {
+                    let had_it = n == 0 && position < log.next;
+                    if position < sealed.end && !had_it {
+                        rest.push(sealed.batch.clone());
+                    }
+                }
+            }
+        }
+        self.unsubscribe(id);
+    }
+
+    /// The open batch gets no more frames and belongs to the members of this moment;
+    /// those that waited for that join behind it.
+    fn seal(&mut self, index: TopicIndex) {
+        let topic = &mut self.topics[index.0 as usize];
+        let Some(log) = &mut topic.log else { return };
+        let Some(mut batch) = log.open.take() else { return };
+        if let Some(batch) = Rc::get_mut(&mut batch) {
+            batch.seal();
+        }
+        log.sealed.push_back(Sealed { batch, end: topic.members.len() });
+        if !log.joining.is_empty() {
+            let mut joining = std::mem::take(&mut log.joining);
+            self.keep_waiting(index, &mut joining);
+            for entry in joining {
+                self.join(SubscriptionId(entry));
+            }
+        }
+    }
+
+    pub(super) fn list(&mut self, index: TopicIndex) {
+        if let Some(log) = &mut self.topics[index.0 as usize].log
+            && !log.listed
+        {
+            log.listed = true;
+            self.dirty.push_back(index);
+        }
+    }
+}
