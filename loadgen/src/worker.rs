@@ -223,9 +223,9 @@ impl Worker {
         self.send_due();
         // 5. Connect, and give up what takes too long.
         self.connect_due();
-        // 6. Go on to the next phase, if it is time.
-        self.advance();
+        // 6. Go on to the next phase, if it is time. Who hears of it finds the counts.
         self.publish_counts();
+        self.advance();
         Ok(())
     }
 

@@ -71,7 +71,7 @@ impl Echo {
     }
 
     /// The member itself, or the next one that is still connected: the offered load
-    /// stays what was asked for.
+    /// stays what was asked for while this worker has any connection.
     fn live_from(&self, member: usize) -> Option<usize> {
         let order = (member..self.members.len()).chain(0..member);
         order.into_iter().find(|&member| self.members[member].live)
