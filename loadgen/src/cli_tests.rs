@@ -1,0 +1,80 @@
+use super::*;
+
+fn plan(arguments: &str) -> Result<Plan, String> {
+    let words = std::iter::once("loadgen").chain(arguments.split_whitespace());
+    let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+    cli.into_plan().map_err(|error| error.to_string())
+}
+
+#[test]
+fn flags_are_well_formed() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn without_arguments_it_is_a_short_fan_out_against_the_defaults() {
+    let plan = plan("").unwrap();
+    assert_eq!(plan.kind, Kind::Fanout { publishers: 1 });
+    assert_eq!(plan.target.to_string(), "ws://127.0.0.1:8000/topics/loadgen");
+    assert_eq!((plan.connections, plan.duration), (100, Duration::from_secs(5)));
+    assert_eq!(plan.pace, Some(Pace::Open { rate: 500.0 }));
+    assert!(plan.is_default);
+}
+
+#[test]
+fn a_rate_makes_an_open_loop_and_none_a_closed_one() {
+    let open = plan("echo ws://a/ -R 0.5 -s 20 -c 7 -d 500ms").unwrap();
+    assert_eq!((open.pace, open.payload_bytes), (Some(Pace::Open { rate: 0.5 }), 20));
+    assert_eq!((open.connections, open.duration), (7, Duration::from_millis(500)));
+    let closed = plan("echo ws://a/ --in-flight 16 --binary --threads 3").unwrap();
+    assert_eq!(closed.pace, Some(Pace::Closed { in_flight: 16 }));
+    assert_eq!((closed.threads, closed.message_kind), (3, MessageKind::Binary));
+    assert_eq!(plan("idle ws://a/").unwrap().pace, None);
+}
+
+#[test]
+fn there_are_never_more_threads_than_connections() {
+    assert_eq!(plan("echo ws://a/ -c 1").unwrap().threads, 1);
+    assert_eq!(plan("fanout ws://a/ -c 1 --publishers 2 -t 9").unwrap().threads, 3);
+}
+
+#[test]
+fn wrong_values_are_refused_with_what_is_allowed() {
+    for (arguments, part) in [
+        ("echo http://a/", "does not begin with ws://"),
+        ("echo ws://a/ -c 0", "from 1 to 262144"),
+        ("echo ws://a/ -s 19", "from 20 to 16777216"),
+        ("echo ws://a/ -R 0", "above 0"),
+        ("echo ws://a/ -R nan", "above 0"),
+        ("echo ws://a/ -R 5 --in-flight 2", "cannot be used with"),
+        ("echo ws://a/ --in-flight 65536 -s 16777216", "over the limit of 268435456"),
+        ("echo ws://a/ -c 1 -R 1000000 -d 24h", "messages per sender"),
+        ("echo ws://a/ -d 10x", "no unit"),
+        ("echo ws://a/ -d 25h", "up to 24 h"),
+        ("echo ws://a/ --header nothing", "Name: value"),
+        ("echo ws://a/ --source 10.0.0.9-10.0.0.1", "the lower one first"),
+        ("fanout ws://a/ -c 262144", "over the limit of 262144"),
+        ("fanout ws://a/ --publisher-query a#b", "cannot stand in a query"),
+        ("stress ws://a/", "unrecognized subcommand"),
+    ] {
+        let error = plan(arguments).unwrap_err();
+        assert!(error.contains(part), "{arguments}: {error}");
+    }
+}
+
+#[test]
+fn a_range_of_sources_is_every_address_in_it() {
+    let plan = plan("idle ws://a/ --source 127.0.0.254-127.0.1.1").unwrap();
+    let shown: Vec<_> = plan.sources.iter().map(IpAddr::to_string).collect();
+    assert_eq!(shown, ["127.0.0.254", "127.0.0.255", "127.0.1.0", "127.0.1.1"]);
+}
+
+#[test]
+fn every_example_in_the_help_parses() {
+    for line in [EXAMPLES, ECHO_EXAMPLES, FANOUT_EXAMPLES, IDLE_EXAMPLES].concat().lines() {
+        if let Some(arguments) = line.trim().strip_prefix("loadgen") {
+            let arguments = arguments.split(" | ").next().unwrap();
+            plan(arguments).unwrap_or_else(|error| panic!("{arguments}: {error}"));
+        }
+    }
+}

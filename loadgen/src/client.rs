@@ -1,0 +1,264 @@
+//! One WebSocket client without a socket: bytes in, events and bytes out.
+//!
+//! Owner: `connection`. Handshake, masking, pongs and the closing handshake happen
+//! in here; what messages mean is for `scenario`. An open client that is idle
+//! holds no buffer.
+
+use wsgate::proto::Role;
+use wsgate::proto::close::CloseCode;
+use wsgate::proto::frame::{self, FrameHeader, HEADER_BYTES_MAX, MessageKind, OpCode};
+use wsgate::proto::handshake;
+use wsgate::proto::http;
+use wsgate::proto::mask;
+use wsgate::proto::message::{AssemblyPool, Event as FrameEvent, MessageReader, ReaderRules};
+
+use crate::failure::Failure;
+use crate::limits::RESPONSE_HEAD_BYTES_MAX;
+use crate::payload::{Payload, Stamp};
+use crate::random::Random;
+use crate::target::Request;
+
+/// Header fields that a response may have.
+const RESPONSE_HEADERS_MAX: usize = 64;
+/// Bytes of a refusal's body that are quoted.
+const BODY_QUOTE_BYTES_MAX: usize = 200;
+
+/// What all clients of a worker share.
+#[derive(Debug)]
+pub struct Tools {
+    /// Masking keys and nonces.
+    pub random: Random,
+    /// Buffers for cut frames.
+    pub pool: AssemblyPool,
+    /// What servers are held to.
+    pub rules: ReaderRules,
+}
+
+impl Tools {
+    /// Accepts messages of up to `message_bytes_max` bytes.
+    pub fn new(random: Random, message_bytes_max: usize) -> Self {
+        let rules = ReaderRules { role: Role::Client, message_bytes_max };
+        Self { random, pool: AssemblyPool::default(), rules }
+    }
+}
+
+/// Something that happened on the connection.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// The handshake is complete: messages may be sent.
+    Opened,
+    /// A message.
+    Message(&'a [u8]),
+    /// A ping, which has been answered, or a pong.
+    Control,
+    /// The closing handshake is complete from our side: nothing follows.
+    Closed {
+        /// We had asked for it.
+        asked: bool,
+        /// The code, if the server gave one.
+        code: Option<CloseCode>,
+        /// The reason in words.
+        reason: String,
+    },
+}
+
+/// A client connection.
+#[derive(Debug)]
+pub struct Client {
+    state: State,
+    reader: MessageReader,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The request is sent, the response is not complete.
+    Handshake(Box<Handshake>),
+    /// Messages flow.
+    Open,
+    /// Our Close frame is sent, the server's is awaited.
+    Closing,
+    /// Both have sent Close; `asked`: we did first.
+    Closed { asked: bool },
+}
+
+#[derive(Debug)]
+struct Handshake {
+    accept: [u8; 28],
+    subprotocol: Option<String>,
+    /// The response so far.
+    head: Vec<u8>,
+}
+
+impl Client {
+    /// A client whose upgrade request is appended to `out`.
+    pub fn new(request: &Request, out: &mut Vec<u8>, random: &mut Random) -> Self {
+        let key = request.append(out, random.nonce());
+        let accept = handshake::accept_key(&key);
+        let handshake = Handshake { accept, subprotocol: request.subprotocol.clone(), head: Vec::new() };
+        Self { state: State::Handshake(Box::new(handshake)), reader: MessageReader::default() }
+    }
+
+    /// Messages may be sent.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+
+    /// We have asked for the end: whatever the server does now is an answer.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing | State::Closed { asked: true })
+    }
+
+    /// Both have sent Close.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed { .. })
+    }
+
+    /// The next event in `input`, which is advanced past the bytes that were used;
+    /// `None` when it is used up. What has to be answered is appended to `out`.
+    ///
+    /// After an error or [`Event::Closed`] the connection is over.
+    pub fn next<'a, 'b: 'a>(
+        &'a mut self,
+        input: &mut &'b mut [u8],
+        out: &mut Vec<u8>,
+        tools: &mut Tools,
+    ) -> Result<Option<Event<'a>>, Failure> {
+        if let State::Handshake(handshake) = &mut self.state {
+            if !handshake.read(input)? {
+                return Ok(None);
+            }
+            self.state = State::Open;
+            return Ok(Some(Event::Opened));
+        }
+        if self.is_closed() {
+            *input = &mut [];
+            return Ok(None);
+        }
+        let Some(event) = self.reader.next(input, &tools.rules, &mut tools.pool)? else { return Ok(None) };
+        Ok(Some(match event {
+            FrameEvent::Message { payload, .. } => Event::Message(payload),
+            FrameEvent::Ping(payload) => {
+                frame::append_client(out, OpCode::Pong, tools.random.mask_key(), payload);
+                Event::Control
+            }
+            FrameEvent::Pong(_) => Event::Control,
+            FrameEvent::Close(body) => {
+                let asked = matches!(self.state, State::Closing);
+                if !asked {
+                    append_close(out, body.map(|body| body.code), tools);
+                }
+                self.state = State::Closed { asked };
+                Event::Closed {
+                    asked,
+                    code: body.map(|body| body.code),
+                    reason: body.map_or(String::new(), |body| body.reason.to_owned()),
+                }
+            }
+        }))
+    }
+
+    /// Begins the closing handshake: appends a Close frame to `out`.
+    pub fn close(&mut self, out: &mut Vec<u8>, code: CloseCode, tools: &mut Tools) {
+        assert!(self.is_open(), "only an open connection can be closed");
+        append_close(out, Some(code), tools);
+        self.state = State::Closing;
+    }
+
+    /// Gives back what is held; the connection is over.
+    pub fn release(&mut self, tools: &mut Tools) {
+        self.reader.release(&mut tools.pool);
+    }
+}
+
+/// Appends a whole message of the run, masked with a fresh key.
+pub fn append_message(out: &mut Vec<u8>, kind: MessageKind, payload: &Payload, stamp: Stamp, random: &mut Random) {
+    let key = random.mask_key();
+    let header = FrameHeader {
+        fin: true,
+        reserved: 0,
+        opcode: kind.opcode(),
+        mask: Some(key),
+        payload_len: payload.bytes() as u64,
+    };
+    let mut bytes = [0; HEADER_BYTES_MAX];
+    let len = header.encode(&mut bytes);
+    out.extend_from_slice(&bytes[..len]);
+    let start = out.len();
+    payload.append(out, stamp);
+    mask::apply(&mut out[start..], key, 0);
+}
+
+fn append_close(out: &mut Vec<u8>, code: Option<CloseCode>, tools: &mut Tools) {
+    let body = code.map(|code| code.0.to_be_bytes());
+    let body = body.as_ref().map_or(&[][..], |bytes| &bytes[..]);
+    frame::append_client(out, OpCode::Close, tools.random.mask_key(), body);
+}
+
+impl Handshake {
+    /// Takes the response's bytes; whether it is complete and as it must be.
+    fn read(&mut self, input: &mut &mut [u8]) -> Result<bool, Failure> {
+        let before = self.head.len();
+        let wanted = (RESPONSE_HEAD_BYTES_MAX - before).min(input.len());
+        self.head.extend_from_slice(&input[..wanted]);
+        let Some(len) = http::head_len(&self.head, before) else {
+            *input = &mut std::mem::take(input)[wanted..];
+            return match self.head.first() {
+                Some(b'H') if self.head.len() < RESPONSE_HEAD_BYTES_MAX => Ok(false),
+                Some(b'H') => Err(invalid(format!("the response's head is over {RESPONSE_HEAD_BYTES_MAX} bytes"))),
+                Some(other) => Err(invalid(format!("the response begins with byte {other:#04x}; this is no HTTP"))),
+                None => Ok(false),
+            };
+        };
+        *input = &mut std::mem::take(input)[len - before..];
+        self.check(&self.head[..len], input)?;
+        Ok(true)
+    }
+
+    /// RFC 6455, section 4.1: what a client must check.
+    fn check(&self, head: &[u8], body: &[u8]) -> Result<(), Failure> {
+        let mut fields = [httparse::EMPTY_HEADER; RESPONSE_HEADERS_MAX];
+        let mut response = httparse::Response::new(&mut fields);
+        response.parse(head).map_err(|error| invalid(format!("the response is malformed: {error}")))?;
+        let status = response.code.unwrap_or_default();
+        if status != 101 {
+            let body = String::from_utf8_lossy(&body[..body.len().min(BODY_QUOTE_BYTES_MAX)]);
+            let body = body.lines().next().unwrap_or_default().trim();
+            let body = if body.is_empty() { response.reason.unwrap_or_default() } else { body };
+            return Err(Failure::HandshakeStatus { status, body: body.to_owned() });
+        }
+        let values = |name: &'static str| {
+            response.headers.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+        };
+        let lists = |name: &'static str, element: &str| {
+            let mut items = values(name).flat_map(|value| value.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+            items.any(|item| item.eq_ignore_ascii_case(element.as_bytes()))
+        };
+        if !lists("Upgrade", "websocket") || !lists("Connection", "Upgrade") {
+            return Err(invalid("the 101 lacks Upgrade: websocket or Connection: Upgrade".to_owned()));
+        }
+        let accept = values("Sec-WebSocket-Accept").next().unwrap_or_default();
+        if accept.trim_ascii() != self.accept {
+            let got = String::from_utf8_lossy(accept);
+            return Err(invalid(format!("Sec-WebSocket-Accept is {got:?}, which does not belong to our key")));
+        }
+        if let Some(extension) = values("Sec-WebSocket-Extensions").find(|value| !value.trim_ascii().is_empty()) {
+            let got = String::from_utf8_lossy(extension);
+            return Err(invalid(format!("the server chose the extension {got:?}, which was not offered")));
+        }
+        if let Some(chosen) = values("Sec-WebSocket-Protocol").next()
+            && self.subprotocol.as_deref().map(str::as_bytes) != Some(chosen.trim_ascii())
+        {
+            let got = String::from_utf8_lossy(chosen);
+            return Err(invalid(format!("the server chose the subprotocol {got:?}, which was not asked for")));
+        }
+        Ok(())
+    }
+}
+
+fn invalid(text: String) -> Failure {
+    Failure::HandshakeInvalid(text)
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

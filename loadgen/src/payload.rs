@@ -1,0 +1,217 @@
+//! What a message of a run looks like: who sent it, which one it is, and when it
+//! was meant to leave, readable wherever it arrives.
+//!
+//! ```text
+//! run  sender  sequence  time     check  padding up to --payload
+//! 2    3       5         7        3      bytes, 6 bits in each
+//! ```
+//!
+//! All bytes are of the URL-safe base64 alphabet, so that a message may travel as
+//! text. The check covers the fields; the padding is the same for all messages of
+//! a run, at an offset that depends on the check.
+
+use wsgate::time::Time;
+
+use crate::limits::CONNECTIONS_MAX;
+
+/// Bytes of the fields, and so of the shortest payload.
+pub const PAYLOAD_BYTES_MIN: usize = 20;
+/// Highest sequence number that the field holds; a sender stops there.
+pub const SEQUENCE_MAX: u32 = (1 << 30) - 1;
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+const INVALID: u8 = 0xff;
+const DECODED: [u8; 256] = {
+    let mut table = [INVALID; 256];
+    let mut value = 0;
+    while value < 64 {
+        table[ALPHABET[value] as usize] = value as u8;
+        value += 1;
+    }
+    table
+};
+/// The time field counts 64 ns: it reaches 78 hours, and rounding hides nothing.
+const TIME_UNIT_BITS: u32 = 6;
+/// Places at which the padding may begin.
+const PADDING_OFFSETS: usize = 64;
+
+const _: () = assert!(CONNECTIONS_MAX <= 1 << 18, "the sender field has 18 bits");
+
+/// The fields of one message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stamp {
+    /// Number of the sending connection or publisher within the run.
+    pub sender: u32,
+    /// Number of the message within its sender, from 0.
+    pub sequence: u32,
+    /// When it was meant to leave. Rounded down to 64 ns on the way.
+    pub intended: Time,
+}
+
+/// What an arriving payload is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reading {
+    /// A message of this run, as it was sent.
+    Ours(Stamp),
+    /// A message of this run that was changed on its way. The stamp, if it is whole.
+    Corrupted(Option<Stamp>),
+    /// Something else: another run's message, or a server's own words.
+    Foreign,
+}
+
+/// Writes and reads the messages of one run.
+#[derive(Clone, Debug)]
+pub struct Payload {
+    run: u32,
+    bytes: usize,
+    padding: Vec<u8>,
+}
+
+impl Payload {
+    /// Messages of `bytes` bytes. `run` tells this run from others on the same topic;
+    /// its lower 12 bits count.
+    pub fn new(run: u32, bytes: usize) -> Self {
+        assert!(bytes >= PAYLOAD_BYTES_MIN, "{bytes} bytes do not hold the fields");
+        // Any text will do that does not look the same at two offsets.
+        let padding = (0..(bytes - PAYLOAD_BYTES_MIN + PADDING_OFFSETS) as u64)
+            .map(|i| ALPHABET[(mix(i / 8) >> (i % 8 * 8)) as usize & 63])
+            .collect();
+        Self { run: run & 0xfff, bytes, padding }
+    }
+
+    /// Bytes of every message.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Appends the message.
+    pub fn append(&self, out: &mut Vec<u8>, stamp: Stamp) {
+        let ticks = stamp.intended.0 >> TIME_UNIT_BITS;
+        let check = check(self.run, stamp.sender, stamp.sequence, ticks);
+        let mut fields = [0; PAYLOAD_BYTES_MIN];
+        put(&mut fields[0..2], u64::from(self.run));
+        put(&mut fields[2..5], u64::from(stamp.sender));
+        put(&mut fields[5..10], u64::from(stamp.sequence));
+        put(&mut fields[10..17], ticks);
+        put(&mut fields[17..20], check);
+        out.extend_from_slice(&fields);
+        out.extend_from_slice(self.padding(check));
+    }
+
+    /// Reads what arrived.
+    pub fn read(&self, payload: &[u8]) -> Reading {
+        let damaged = if payload.len() == self.bytes { Reading::Corrupted(None) } else { Reading::Foreign };
+        let Some(fields) = payload.first_chunk::<PAYLOAD_BYTES_MIN>() else { return Reading::Foreign };
+        let values = (get(&fields[0..2]), get(&fields[2..5]), get(&fields[5..10]), get(&fields[10..17]));
+        let (Some(run), Some(sender), Some(sequence), Some(ticks)) = values else { return damaged };
+        let (run, sender, sequence) = (run as u32, sender as u32, sequence as u32);
+        let check = check(run, sender, sequence, ticks);
+        if get(&fields[17..20]) != Some(check) {
+            return damaged;
+        }
+        if run != self.run {
+            return Reading::Foreign;
+        }
+        let stamp = Stamp { sender, sequence, intended: Time(ticks << TIME_UNIT_BITS) };
+        if &payload[PAYLOAD_BYTES_MIN..] == self.padding(check) {
+            Reading::Ours(stamp)
+        } else {
+            Reading::Corrupted(Some(stamp))
+        }
+    }
+
+    fn padding(&self, check: u64) -> &[u8] {
+        &self.padding[check as usize % PADDING_OFFSETS..][..self.bytes - PAYLOAD_BYTES_MIN]
+    }
+}
+
+fn put(field: &mut [u8], mut value: u64) {
+    for byte in field.iter_mut().rev() {
+        *byte = ALPHABET[(value & 63) as usize];
+        value >>= 6;
+    }
+    debug_assert_eq!(value, 0, "the field is too short for its value");
+}
+
+fn get(field: &[u8]) -> Option<u64> {
+    let mut value = 0;
+    let mut all = 0;
+    for &byte in field {
+        let bits = DECODED[byte as usize];
+        all |= bits;
+        value = value << 6 | u64::from(bits);
+    }
+    (all < 64).then_some(value)
+}
+
+/// 18 bits that differ, most likely, if any field does.
+fn check(run: u32, sender: u32, sequence: u32, ticks: u64) -> u64 {
+    mix(mix(u64::from(run) << 32 | u64::from(sender)) ^ ticks ^ u64::from(sequence).rotate_left(34)) >> 46
+}
+
+/// Spreads every input bit over all output bits (the finalizer of splitmix64).
+fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ value >> 31
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAMP: Stamp = Stamp { sender: 262_143, sequence: SEQUENCE_MAX, intended: Time(1 << 47) };
+
+    fn written(payload: &Payload, stamp: Stamp) -> Vec<u8> {
+        let mut out = Vec::new();
+        payload.append(&mut out, stamp);
+        out
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for bytes in [20, 21, 64, 1_000] {
+            let payload = Payload::new(4_095, bytes);
+            let stamps = [STAMP, Stamp { sender: 0, sequence: 0, intended: Time(0) }];
+            for stamp in stamps {
+                let message = written(&payload, stamp);
+                assert_eq!(message.len(), bytes);
+                assert!(message.iter().all(|byte| ALPHABET.contains(byte)));
+                assert_eq!(payload.read(&message), Reading::Ours(stamp));
+            }
+        }
+    }
+
+    #[test]
+    fn every_changed_byte_is_seen() {
+        let payload = Payload::new(77, 100);
+        let message = written(&payload, STAMP);
+        for at in 0..message.len() {
+            for flip in [1, 0x20, 0x80] {
+                let mut changed = message.clone();
+                changed[at] ^= flip;
+                let reading = payload.read(&changed);
+                assert!(matches!(reading, Reading::Corrupted(_)), "byte {at} ^ {flip}: {reading:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn damage_to_the_padding_leaves_the_stamp() {
+        let payload = Payload::new(77, 100);
+        let mut message = written(&payload, Stamp { sequence: 5, ..STAMP });
+        message[99] ^= 1;
+        assert_eq!(payload.read(&message), Reading::Corrupted(Some(Stamp { sequence: 5, ..STAMP })));
+        assert_eq!(payload.read(&message[..99]), Reading::Corrupted(Some(Stamp { sequence: 5, ..STAMP })));
+    }
+
+    #[test]
+    fn other_runs_and_other_words_are_foreign() {
+        let payload = Payload::new(1, 64);
+        assert_eq!(payload.read(&written(&Payload::new(2, 64), STAMP)), Reading::Foreign);
+        assert_eq!(payload.read(b"welcome"), Reading::Foreign);
+        assert_eq!(payload.read(b"welcome to the longest greeting there is"), Reading::Foreign);
+        assert_eq!(payload.read(b""), Reading::Foreign);
+    }
+}

@@ -1,0 +1,202 @@
+//! A run from start to end: starts the workers, leads them through its phases,
+//! and puts together what they bring home.
+//!
+//! Owner: the main thread. Phases: connect, send, drain, close.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread::{Builder, JoinHandle};
+
+use mio::{Poll, Waker};
+use wsgate::time::Time;
+
+use crate::clock::Clock;
+use crate::connector::Connector;
+use crate::files::{self, TooFewFiles};
+use crate::limits::{PROGRESS_INTERVAL, START_LEAD, SUBSCRIBE_LEAD};
+use crate::payload::Payload;
+use crate::plan::{Kind, Plan};
+use crate::progress::Progress;
+use crate::random::Random;
+use crate::report::Report;
+use crate::scenario::{Pace, Scenario, echo::Echo, fanout, fanout::Fanout, idle::Idle};
+use crate::schedule::{Pacer, Window, window};
+use crate::shared::{Command, Counters, Counts, Notice, Reporter, Stage};
+use crate::worker::{self, Outcome, Setup, WAKE};
+
+/// Why a run could not take place.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The limit of open files is too low.
+    #[error(transparent)]
+    Files(#[from] TooFewFiles),
+    /// The host name leads nowhere.
+    #[error("{url}: {error}")]
+    Resolve {
+        /// The target.
+        url: String,
+        /// What the resolver said.
+        error: io::Error,
+    },
+    /// The operating system refused an event queue or a thread.
+    #[error("cannot start worker threads: {0}")]
+    Start(io::Error),
+    /// A worker's event loop failed.
+    #[error("worker {worker} failed: {error}")]
+    Worker {
+        /// Its number.
+        worker: usize,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// Runs the plan, showing how far it is.
+pub fn run(plan: Plan, progress: &mut Progress) -> Result<Report, RunError> {
+    files::raise_limit(plan.connections_total(), plan.threads)?;
+    let resolved = plan.target.resolve();
+    let address = resolved.map_err(|error| RunError::Resolve { url: plan.target.to_string(), error })?;
+    let mut crew = Crew::start(Arc::new(plan), address).map_err(RunError::Start)?;
+
+    crew.wait_for(Stage::Connected, None, progress);
+    let mut start = crew.clock.now();
+    if crew.counts().opened > 0 {
+        start = crew.send(progress);
+    }
+    crew.order(Command::Close);
+    progress.clear();
+    let plan = crew.plan.clone();
+    let outcome = crew.join()?;
+    let seconds = outcome.sent_at.map_or(0.0, |sent_at| sent_at.since(start).as_secs_f64());
+    Ok(Report::new(&plan, &outcome, seconds))
+}
+
+/// The workers of a run, seen from the main thread.
+struct Crew {
+    plan: Arc<Plan>,
+    clock: Clock,
+    workers: Vec<JoinHandle<io::Result<Outcome>>>,
+    commands: Vec<Sender<Command>>,
+    wakers: Arc<[Waker]>,
+    notices: Receiver<Notice>,
+    /// How far each worker is.
+    stages: Vec<Stage>,
+    counters: Arc<[Counters]>,
+    window: Option<Window>,
+}
+
+impl Crew {
+    fn start(plan: Arc<Plan>, address: SocketAddr) -> io::Result<Self> {
+        let clock = Clock::start();
+        let polls = (0..plan.threads).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
+        let wakers = polls.iter().map(|poll| Waker::new(poll.registry(), WAKE)).collect::<io::Result<Arc<[_]>>>()?;
+        let counters: Arc<[Counters]> = (0..plan.threads).map(|_| Counters::default()).collect();
+        let payload = Payload::new(Random::from_system()?.next_u64() as u32, plan.payload_bytes);
+        let pacer = Arc::new(Mutex::new(Pacer::new(plan.ramp)));
+        let scenario = scenarios(&plan, &payload);
+        let (notice_sender, notices) = mpsc::channel();
+        let mut crew = Self {
+            clock,
+            workers: Vec::new(),
+            commands: Vec::new(),
+            wakers,
+            notices,
+            stages: vec![Stage::Connecting; plan.threads],
+            counters,
+            window: None,
+            plan,
+        };
+        for (number, poll) in polls.into_iter().enumerate() {
+            let (sender, commands) = mpsc::channel();
+            crew.commands.push(sender);
+            let plan = &crew.plan;
+            let members = plan.connection_share(number).local_senders() + plan.publisher_share(number).local_senders();
+            let setup = Setup {
+                plan: plan.clone(),
+                address,
+                clock,
+                payload: payload.clone(),
+                scenario: scenario(number),
+                connector: Connector::new(members, pacer.clone()),
+                poll,
+                wakers: crew.wakers.clone(),
+                commands,
+                reporter: Reporter { worker: number, notices: notice_sender.clone() },
+                counters: crew.counters.clone(),
+            };
+            crew.workers.push(Builder::new().name(format!("loadgen-{number}")).spawn(|| worker::run(setup))?);
+        }
+        Ok(crew)
+    }
+
+    /// Sends and drains; the time of the first message.
+    fn send(&mut self, progress: &mut Progress) -> Time {
+        let lead = if matches!(self.plan.kind, Kind::Fanout { .. }) { SUBSCRIBE_LEAD } else { START_LEAD };
+        let window = window(self.clock.now() + lead, self.plan.duration);
+        self.window = Some(window);
+        self.order(Command::Start(window));
+        self.wait_for(Stage::Sent, None, progress);
+        self.order(Command::Drain);
+        self.wait_for(Stage::Drained, Some(self.clock.now() + self.plan.grace), progress);
+        window.start
+    }
+
+    fn order(&self, command: Command) {
+        for (commands, waker) in self.commands.iter().zip(self.wakers.iter()) {
+            // A worker that has ended hears nothing; joining it tells why.
+            let _ = commands.send(command);
+            let _ = waker.wake();
+        }
+    }
+
+    /// Waits until all workers have reached the stage, or the time has come.
+    fn wait_for(&mut self, stage: Stage, until: Option<Time>, progress: &mut Progress) {
+        while self.stages.iter().any(|&reached| reached < stage) {
+            let now = self.clock.now();
+            let left = until.map_or(PROGRESS_INTERVAL, |until| until.since(now));
+            if left.is_zero() {
+                return;
+            }
+            match self.notices.recv_timeout(left.min(PROGRESS_INTERVAL)) {
+                Ok(Notice { worker, stage }) => self.stages[worker] = stage,
+                Err(RecvTimeoutError::Timeout) => {
+                    progress.show(&self.plan, self.window, self.clock.now(), self.counts());
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        self.counters.iter().map(Counters::read).fold(Counts::default(), |sum, counts| sum + counts)
+    }
+
+    fn join(self) -> Result<Outcome, RunError> {
+        let mut total = Outcome::default();
+        for (worker, thread) in self.workers.into_iter().enumerate() {
+            let outcome = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            total.merge(&outcome.map_err(|error| RunError::Worker { worker, error })?);
+        }
+        Ok(total)
+    }
+}
+
+/// Makes each worker's part of the scenario.
+fn scenarios(plan: &Plan, payload: &Payload) -> impl Fn(usize) -> Box<dyn Scenario> + use<> {
+    let (plan, payload) = (plan.clone(), payload.clone());
+    let pace = plan.pace.unwrap_or(Pace::Closed { in_flight: 0 });
+    let board = Arc::new(fanout::Board::new(plan.publishers(), pace));
+    move |worker| {
+        let connections = plan.connection_share(worker);
+        match plan.kind {
+            Kind::Echo => Box::new(Echo::new(payload.clone(), connections, pace)),
+            Kind::Fanout { .. } => {
+                let publishers = plan.publisher_share(worker);
+                Box::new(Fanout::new(payload.clone(), pace, connections, publishers, board.clone()))
+            }
+            Kind::Idle => Box::new(Idle::default()),
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Publishers send to a topic, and every subscriber expects every message.
+//!
+//! Members of a worker: its subscribers first, then its publishers. Publishers
+//! ignore what they receive: many servers send it to them, some do not.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use wsgate::time::Time;
+
+use super::{Pace, Scenario};
+use crate::limits::DELIVERY_PATIENCE;
+use crate::order::{Arrival, Tracker};
+use crate::payload::{Payload, Reading, SEQUENCE_MAX, Stamp};
+use crate::schedule::{Schedule, Share, Window};
+use crate::tally::Tally;
+
+/// What the workers of a fan-out tell each other.
+#[derive(Debug)]
+pub struct Board {
+    /// Messages published, by publisher.
+    published: Box<[AtomicU64]>,
+    subscribers_live: AtomicU64,
+    /// Closed loop: `in_flight` slots per publisher. A slot holds the sequence number
+    /// of a message in its upper half and its deliveries in the lower one.
+    slots: Box<[AtomicU64]>,
+    in_flight: usize,
+}
+
+impl Board {
+    /// The board of a run with that many publishers.
+    pub fn new(publishers: usize, pace: Pace) -> Self {
+        let in_flight = match pace {
+            Pace::Open { .. } => 0,
+            Pace::Closed { in_flight } => in_flight as usize,
+        };
+        let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            published: zeros(publishers),
+            subscribers_live: AtomicU64::new(0),
+            slots: zeros(publishers * in_flight),
+            in_flight,
+        }
+    }
+
+    fn slot(&self, publisher: usize, sequence: u32) -> usize {
+        publisher * self.in_flight + sequence as usize % self.in_flight
+    }
+
+    /// Counts deliveries; whether every subscriber now has the message.
+    fn deliver(&self, slot: usize, sequence: u32, count: u32) -> bool {
+        let slot = &self.slots[slot];
+        if slot.load(Ordering::Acquire) >> 32 != u64::from(sequence) {
+            return false; // Its time was up: the slot is another message's.
+        }
+        let delivered = slot.fetch_add(u64::from(count), Ordering::AcqRel) + u64::from(count);
+        self.is_complete(delivered)
+    }
+
+    fn is_complete(&self, slot: u64) -> bool {
+        slot & 0xffff_ffff >= self.subscribers_live.load(Ordering::Acquire)
+    }
+
+    fn published_total(&self) -> u64 {
+        self.published.iter().map(|count| count.load(Ordering::Acquire)).sum()
+    }
+}
+
+/// The fan-out scenario's part on one worker.
+#[derive(Debug)]
+pub struct Fanout {
+    board: Arc<Board>,
+    payload: Payload,
+    pace: Pace,
+    publisher_share: Share,
+    subscribers: Vec<Subscriber>,
+    /// One per subscriber and publisher of the run.
+    trackers: Vec<Tracker>,
+    publishers: Vec<Publisher>,
+    window: Option<Window>,
+    schedule: Option<Schedule>,
+    /// Closed loop: deliveries of this turn that are not on the board, by slot.
+    deliveries: Vec<Delivery>,
+    touched: Vec<usize>,
+    /// A subscriber left: who waited for it need not any more.
+    subscriber_left: bool,
+    subscribers_live: u64,
+    publishers_live: usize,
+    /// Different messages that live subscribers received, summed up.
+    received_by_live: u64,
+    /// The publisher that is asked first: each has its turn.
+    publisher_next: usize,
+    tally: Tally,
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+struct Subscriber {
+    live: bool,
+    received: u64,
+}
+
+#[derive(Default, Debug)]
+struct Publisher {
+    live: bool,
+    sequence: u32,
+    /// Closed loop: when the messages in flight were published, the oldest first.
+    in_flight_since: VecDeque<Time>,
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+struct Delivery {
+    sequence: u32,
+    count: u32,
+}
+
+impl Fanout {
+    /// The members of one worker.
+    pub fn new(
+        payload: Payload,
+        pace: Pace,
+        subscriber_share: Share,
+        publisher_share: Share,
+        board: Arc<Board>,
+    ) -> Self {
+        let subscribers = vec![Subscriber::default(); subscriber_share.local_senders()];
+        let trackers = (0..subscribers.len() * publisher_share.senders).map(|_| Tracker::default()).collect();
+        let publishers = (0..publisher_share.local_senders()).map(|_| Publisher::default()).collect();
+        let deliveries = vec![Delivery::default(); board.slots.len()];
+        Self {
+            board,
+            payload,
+            pace,
+            publisher_share,
+            subscribers,
+            trackers,
+            publishers,
+            window: None,
+            schedule: None,
+            deliveries,
+            touched: Vec::new(),
+            subscriber_left: false,
+            subscribers_live: 0,
+            publishers_live: 0,
+            received_by_live: 0,
+            publisher_next: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// The subscriber's account is closed: what was published and did not reach it is lost.
+    fn settle(&mut self, member: usize) {
+        let subscriber = &mut self.subscribers[member];
+        subscriber.live = false;
+        self.received_by_live -= subscriber.received;
+        self.tally.lost += self.board.published_total().saturating_sub(subscriber.received);
+    }
+
+    /// Counts a delivery towards the closed loop's window.
+    fn count_delivery(&mut self, stamp: Stamp) {
+        if self.board.in_flight == 0 {
+            return;
+        }
+        let slot = self.board.slot(stamp.sender as usize, stamp.sequence);
+        let delivery = &mut self.deliveries[slot];
+        if delivery.count == 0 {
+            self.touched.push(slot);
+        } else if delivery.sequence != stamp.sequence {
+            // Two messages of one slot in a turn: the earlier one was given up.
+            delivery.count = 0;
+        }
+        *delivery = Delivery { sequence: stamp.sequence, count: delivery.count + 1 };
+    }
+
+    /// Whether the publisher may send its next message, and if not, when it may at
+    /// the latest.
+    fn window_opens(&self, local: usize, now: Time) -> Result<(), Time> {
+        let publisher = &self.publishers[local];
+        if publisher.in_flight_since.len() < self.board.in_flight {
+            return Ok(());
+        }
+        let patience_ends = publisher.in_flight_since[0] + DELIVERY_PATIENCE;
+        let slot = self.board.slot(self.publisher_share.sender(local), publisher.sequence);
+        if self.board.is_complete(self.board.slots[slot].load(Ordering::Acquire)) || now >= patience_ends {
+            Ok(())
+        } else {
+            Err(patience_ends)
+        }
+    }
+
+    fn can_send(&self, local: usize) -> bool {
+        self.publishers[local].live && self.publishers[local].sequence <= SEQUENCE_MAX
+    }
+
+    /// The first publisher from `local` on, round and round, that `may` send.
+    fn publisher_from(&self, local: usize, may: impl Fn(usize) -> bool) -> Option<usize> {
+        let order = (local..self.publishers.len()).chain(0..local);
+        order.into_iter().find(|&local| self.can_send(local) && may(local))
+    }
+
+    fn publish(&mut self, local: usize, intended: Time, now: Time) -> (usize, Stamp) {
+        let sender = self.publisher_share.sender(local);
+        let publisher = &mut self.publishers[local];
+        let sequence = publisher.sequence;
+        publisher.sequence += 1;
+        if self.board.in_flight > 0 {
+            if publisher.in_flight_since.len() == self.board.in_flight {
+                publisher.in_flight_since.pop_front();
+            }
+            publisher.in_flight_since.push_back(now);
+            self.board.slots[self.board.slot(sender, sequence)].store(u64::from(sequence) << 32, Ordering::Release);
+        }
+        self.board.published[sender].store(u64::from(publisher.sequence), Ordering::Release);
+        self.tally.sent += 1;
+        (self.subscribers.len() + local, Stamp { sender: sender as u32, sequence, intended })
+    }
+}
+
+impl Scenario for Fanout {
+    fn opened(&mut self, member: usize) {
+        if let Some(subscriber) = self.subscribers.get_mut(member) {
+            subscriber.live = true;
+            self.subscribers_live += 1;
+            self.board.subscribers_live.fetch_add(1, Ordering::AcqRel);
+        } else {
+            self.publishers[member - self.subscribers.len()].live = true;
+            self.publishers_live += 1;
+        }
+    }
+
+    fn gone(&mut self, member: usize) {
+        if member < self.subscribers.len() {
+            self.settle(member);
+            self.subscribers_live -= 1;
+            self.board.subscribers_live.fetch_sub(1, Ordering::AcqRel);
+            self.subscriber_left = true;
+        } else {
+            self.publishers[member - self.subscribers.len()].live = false;
+            self.publishers_live -= 1;
+        }
+    }
+
+    fn start(&mut self, window: Window) {
+        self.window = Some(window);
+        if let Pace::Open { rate } = self.pace {
+            self.schedule = Some(Schedule::new(window, rate, self.publisher_share));
+        }
+    }
+
+    fn message(&mut self, member: usize, payload: &[u8], now: Time) -> Option<Stamp> {
+        if member >= self.subscribers.len() {
+            return None;
+        }
+        let reading = self.payload.read(payload);
+        let stamp = match reading {
+            Reading::Ours(stamp) | Reading::Corrupted(Some(stamp)) => stamp,
+            Reading::Corrupted(None) => {
+                self.tally.corrupted += 1;
+                return None;
+            }
+            Reading::Foreign => {
+                self.tally.foreign += 1;
+                return None;
+            }
+        };
+        let publishers = self.publisher_share.senders;
+        if stamp.sender as usize >= publishers {
+            self.tally.foreign += 1;
+            return None;
+        }
+        let arrival = self.trackers[member * publishers + stamp.sender as usize].arrived(stamp.sequence);
+        if arrival == Arrival::Duplicate {
+            self.tally.duplicated += 1;
+            return None;
+        }
+        self.tally.reordered += u64::from(arrival == Arrival::Late);
+        self.subscribers[member].received += 1;
+        self.received_by_live += 1;
+        if matches!(reading, Reading::Ours(_)) {
+            self.tally.received += 1;
+            self.tally.latency.record(now.0.saturating_sub(stamp.intended.0));
+        } else {
+            self.tally.corrupted += 1;
+        }
+        self.count_delivery(stamp);
+        None
+    }
+
+    fn turn_done(&mut self, wake: &mut dyn FnMut(usize)) {
+        let workers = self.publisher_share.workers;
+        for slot in self.touched.drain(..) {
+            let Delivery { sequence, count } = std::mem::take(&mut self.deliveries[slot]);
+            if self.board.deliver(slot, sequence, count) {
+                let publisher = slot / self.board.in_flight;
+                wake(publisher % workers);
+            }
+        }
+        if std::mem::take(&mut self.subscriber_left) {
+            (0..workers.min(self.publisher_share.senders)).for_each(wake);
+        }
+    }
+
+    fn next_send(&mut self, now: Time) -> Option<(usize, Stamp)> {
+        let window = self.window.filter(|window| now >= window.start)?;
+        if let Some(schedule) = &mut self.schedule {
+            let (local, intended) = schedule.take(now)?;
+            let local = self.publisher_from(local, |_| true)?;
+            self.tally.schedule_lag.record(now.0 - intended.0);
+            return Some(self.publish(local, intended, now));
+        }
+        if now >= window.end || self.publishers.is_empty() {
+            return None;
+        }
+        let local = self.publisher_from(self.publisher_next, |local| self.window_opens(local, now).is_ok())?;
+        self.publisher_next = (local + 1) % self.publishers.len();
+        Some(self.publish(local, now, now))
+    }
+
+    fn wake_at(&self) -> Option<Time> {
+        if self.publishers_live == 0 {
+            return None;
+        }
+        if let Some(schedule) = &self.schedule {
+            return schedule.next_at();
+        }
+        let window = self.window?;
+        let waiting = (0..self.publishers.len()).filter(|&local| self.can_send(local));
+        waiting.filter_map(|local| self.window_opens(local, window.start).err().or(Some(window.start))).min()
+    }
+
+    fn sending_done(&self, now: Time) -> bool {
+        let Some(window) = self.window else { return self.publishers_live == 0 && self.subscribers_live == 0 };
+        if self.publishers_live == 0 || self.board.subscribers_live.load(Ordering::Acquire) == 0 {
+            return true;
+        }
+        let all_taken = self.schedule.as_ref().is_none_or(|schedule| schedule.next_at().is_none());
+        all_taken && now >= window.end
+    }
+
+    fn drained(&self) -> bool {
+        self.received_by_live == self.subscribers_live * self.board.published_total()
+    }
+
+    fn counts(&self) -> (u64, u64) {
+        (self.tally.sent, self.tally.received)
+    }
+
+    fn finish(mut self: Box<Self>) -> Tally {
+        for member in 0..self.subscribers.len() {
+            if self.subscribers[member].live {
+                self.settle(member);
+            }
+        }
+        self.tally
+    }
+}
+
+#[cfg(test)]
+#[path = "fanout_tests.rs"]
+mod tests;

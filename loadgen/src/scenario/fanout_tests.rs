@@ -1,0 +1,143 @@
+use std::time::Duration;
+
+use super::*;
+use crate::schedule::window;
+
+const ONE: Share = Share { senders: 1, workers: 1, worker: 0 };
+const TWO: Share = Share { senders: 2, workers: 1, worker: 0 };
+const SECOND: u64 = 1_000_000_000;
+
+/// Two subscribers and one publisher on one worker, all connected and started at 0.
+fn fanout(pace: Pace) -> (Box<Fanout>, Payload) {
+    let payload = Payload::new(5, 64);
+    let board = Arc::new(Board::new(1, pace));
+    let mut fanout = Box::new(Fanout::new(payload.clone(), pace, TWO, ONE, board));
+    (0..3).for_each(|member| fanout.opened(member));
+    fanout.start(window(Time(0), Duration::from_secs(1)));
+    (fanout, payload)
+}
+
+fn sends(fanout: &mut Fanout, now: u64) -> Vec<Stamp> {
+    std::iter::from_fn(|| fanout.next_send(Time(now)))
+        .map(|(member, stamp)| {
+            assert_eq!(member, 2, "the publisher sends");
+            stamp
+        })
+        .collect()
+}
+
+fn deliver(fanout: &mut Fanout, payload: &Payload, member: usize, stamp: Stamp) {
+    let mut bytes = Vec::new();
+    payload.append(&mut bytes, stamp);
+    assert_eq!(fanout.message(member, &bytes, Time(SECOND)), None);
+}
+
+/// Ends the turn; the workers that were woken.
+fn turn(fanout: &mut Fanout) -> Vec<usize> {
+    let mut woken = Vec::new();
+    fanout.turn_done(&mut |worker| woken.push(worker));
+    woken
+}
+
+#[test]
+fn closed_loop_waits_until_every_subscriber_has_the_message() {
+    let (mut fanout, payload) = fanout(Pace::Closed { in_flight: 2 });
+    let first = sends(&mut fanout, 0);
+    assert_eq!(first.len(), 2);
+    deliver(&mut fanout, &payload, 0, first[0]);
+    assert_eq!((turn(&mut fanout), sends(&mut fanout, 10).len()), (vec![], 0));
+    deliver(&mut fanout, &payload, 1, first[0]);
+    assert_eq!(turn(&mut fanout), [0]);
+    assert_eq!(sends(&mut fanout, 20).iter().map(|stamp| stamp.sequence).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn a_delivery_that_never_comes_does_not_end_the_run_but_is_lost() {
+    let (mut fanout, payload) = fanout(Pace::Closed { in_flight: 1 });
+    let first = sends(&mut fanout, 0);
+    deliver(&mut fanout, &payload, 0, first[0]);
+    turn(&mut fanout);
+    // A window that is longer than the patience.
+    fanout.window = Some(window(Time(0), Duration::from_secs(10)));
+    let patience = DELIVERY_PATIENCE.as_nanos() as u64;
+    assert_eq!(fanout.wake_at(), Some(Time(patience)));
+    assert_eq!(sends(&mut fanout, patience - 1), []);
+    let second = sends(&mut fanout, patience);
+    assert_eq!(second.len(), 1);
+    // The first message's late delivery does not count for the second one.
+    deliver(&mut fanout, &payload, 0, second[0]);
+    deliver(&mut fanout, &payload, 1, second[0]);
+    turn(&mut fanout);
+    assert!(!fanout.drained());
+    let tally = fanout.finish();
+    assert_eq!((tally.sent, tally.received, tally.lost, tally.reordered), (2, 3, 1, 0));
+}
+
+#[test]
+fn a_subscriber_that_leaves_is_not_waited_for() {
+    let (mut fanout, payload) = fanout(Pace::Closed { in_flight: 1 });
+    let first = sends(&mut fanout, 0);
+    deliver(&mut fanout, &payload, 0, first[0]);
+    turn(&mut fanout);
+    fanout.gone(1);
+    assert_eq!(turn(&mut fanout), [0], "the publisher's worker is told");
+    let second = sends(&mut fanout, 10);
+    assert_eq!(second.len(), 1);
+    deliver(&mut fanout, &payload, 0, second[0]);
+    assert!(fanout.drained());
+    assert_eq!(fanout.finish().lost, 1, "what it had not got when it left");
+}
+
+#[test]
+fn each_fault_is_counted_as_what_it_is() {
+    let (mut fanout, payload) = fanout(Pace::Open { rate: 5.0 });
+    let sent = sends(&mut fanout, SECOND - 1);
+    assert_eq!(sent.len(), 5);
+    for stamp in [sent[1], sent[0], sent[0], sent[4]] {
+        deliver(&mut fanout, &payload, 0, stamp); // late 0, again 0, never 2 and 3
+    }
+    for stamp in &sent[..4] {
+        deliver(&mut fanout, &payload, 1, *stamp);
+    }
+    let mut changed = Vec::new();
+    payload.append(&mut changed, sent[4]);
+    changed[50] ^= 1;
+    fanout.message(1, &changed, Time(SECOND));
+    fanout.message(1, b"{\"gap\":3}", Time(SECOND));
+    fanout.message(2, b"publishers ignore everything", Time(SECOND));
+    let tally = fanout.finish();
+    assert_eq!((tally.sent, tally.received, tally.lost), (5, 7, 2));
+    assert_eq!((tally.duplicated, tally.reordered, tally.corrupted, tally.foreign), (1, 1, 1, 1));
+}
+
+#[test]
+fn every_publisher_has_its_own_sequence() {
+    let pace = Pace::Open { rate: 4.0 };
+    let payload = Payload::new(5, 64);
+    let mut fanout = Box::new(Fanout::new(payload.clone(), pace, ONE, TWO, Arc::new(Board::new(2, pace))));
+    (0..3).for_each(|member| fanout.opened(member));
+    fanout.start(window(Time(0), Duration::from_secs(1)));
+    let sent: Vec<_> = std::iter::from_fn(|| fanout.next_send(Time(SECOND))).collect();
+    assert_eq!(
+        sent.iter().map(|(_, stamp)| (stamp.sender, stamp.sequence)).collect::<Vec<_>>(),
+        [(0, 0), (1, 0), (0, 1), (1, 1)]
+    );
+    // Any order between publishers is in order.
+    for i in [1, 3, 0, 2] {
+        deliver(&mut fanout, &payload, 0, sent[i].1);
+    }
+    assert!(fanout.drained());
+    let tally = fanout.finish();
+    assert!(tally.is_faultless());
+    assert_eq!(tally.received, 4);
+}
+
+#[test]
+fn nobody_left_to_send_or_to_receive_ends_the_sending() {
+    let (mut fanout, _) = fanout(Pace::Open { rate: 5.0 });
+    assert!(!fanout.sending_done(Time(0)));
+    fanout.gone(0);
+    assert!(!fanout.sending_done(Time(0)));
+    fanout.gone(1);
+    assert!(fanout.sending_done(Time(0)));
+}

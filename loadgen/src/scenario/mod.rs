@@ -1,0 +1,69 @@
+//! What a run does: which member sends which message when, and what is made of
+//! the messages that arrive. Sans-IO; one instance per worker.
+//!
+//! Owner: `worker`, which calls [`Scenario`] in the order of its methods. A member
+//! is one connection of this worker, numbered from 0.
+
+use wsgate::time::Time;
+
+use crate::payload::Stamp;
+use crate::schedule::Window;
+use crate::tally::Tally;
+
+pub mod echo;
+pub mod fanout;
+pub mod idle;
+
+/// How fast messages are sent.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Pace {
+    /// At a fixed rate, whatever the server does. Latency counts from the time at
+    /// which a message was meant to leave.
+    Open {
+        /// Messages per second over all senders.
+        rate: f64,
+    },
+    /// The next message when an earlier one was answered. Latency is service time:
+    /// a server that stalls is asked less while it does.
+    Closed {
+        /// Unanswered messages per sender.
+        in_flight: u32,
+    },
+}
+
+/// One kind of load.
+pub trait Scenario: Send {
+    /// The member's handshake is complete.
+    fn opened(&mut self, member: usize);
+
+    /// The member's connection is over. Comes at most once, and only after `opened`.
+    fn gone(&mut self, member: usize);
+
+    /// Messages may be sent in that window.
+    fn start(&mut self, window: Window);
+
+    /// A message arrived on the member's connection. What is returned is sent on the
+    /// same connection at once.
+    fn message(&mut self, member: usize, payload: &[u8], now: Time) -> Option<Stamp>;
+
+    /// The turn's messages have been handed in. `wake` wakes the worker of that number.
+    fn turn_done(&mut self, _wake: &mut dyn FnMut(usize)) {}
+
+    /// The next message that is due, and the member that sends it. Asked until `None`.
+    fn next_send(&mut self, now: Time) -> Option<(usize, Stamp)>;
+
+    /// When [`Scenario::next_send`] is to be asked again, unless something arrives before.
+    fn wake_at(&self) -> Option<Time>;
+
+    /// Nothing more will be sent.
+    fn sending_done(&self, now: Time) -> bool;
+
+    /// Nothing more is expected to arrive. Asked when all workers are done sending.
+    fn drained(&self) -> bool;
+
+    /// Messages sent and received so far.
+    fn counts(&self) -> (u64, u64);
+
+    /// The result. Members that are still open are accounted for as well.
+    fn finish(self: Box<Self>) -> Tally;
+}

@@ -1,0 +1,131 @@
+//! Small WebSocket servers of known behaviour, and loadgen run against them.
+//!
+//! Each connection has a thread, as servers that nobody optimized do.
+#![allow(dead_code, unreachable_pub)] // Every test file has its own copy, and uses a part.
+#![allow(clippy::disallowed_methods)] // Servers of tests have threads and a clock.
+
+use std::io::Write as _;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tungstenite::{Message, WebSocket};
+use wsgate::proto::frame::{self, OpCode};
+
+/// What loadgen said: its exit code, its JSON, and its standard error.
+#[derive(Debug)]
+pub struct Run {
+    pub code: i32,
+    pub json: Value,
+    pub stderr: String,
+}
+
+impl Run {
+    /// A counter of the report.
+    pub fn count(&self, name: &str) -> u64 {
+        self.json[name].as_u64().unwrap_or_else(|| panic!("{name} is no counter in {}", self.json))
+    }
+
+    /// A percentile of the latency, in milliseconds.
+    pub fn latency_ms(&self, name: &str) -> f64 {
+        self.json["latency_us"][name].as_f64().unwrap_or_else(|| panic!("no {name} in {}", self.json)) / 1_000.0
+    }
+
+    /// The counters that must be zero in a faultless run, and only those that are not.
+    pub fn faults(&self) -> Vec<(&'static str, u64)> {
+        let names = ["lost", "duplicated", "reordered", "corrupted", "foreign", "errors"];
+        names.into_iter().map(|name| (name, self.count(name))).filter(|&(_, count)| count > 0).collect()
+    }
+}
+
+/// Runs `loadgen SCENARIO ws://ADDRESS/ ARGUMENTS --json`.
+pub fn loadgen(scenario: &str, server: SocketAddr, arguments: &str) -> Run {
+    let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args([scenario, &format!("ws://{server}/"), "--json"])
+        .args(arguments.split_whitespace())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let json = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error} in {stdout:?}, {stderr}"));
+    Run { code: output.status.code().unwrap(), json, stderr }
+}
+
+/// A server that treats every connection with `serve`, each on a thread of its own.
+pub fn tcp_server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = Arc::new(serve);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (serve, stream) = (serve.clone(), stream.unwrap());
+            stream.set_nodelay(true).unwrap();
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+/// The same after the handshake.
+pub fn server(serve: impl Fn(WebSocket<TcpStream>) + Send + Sync + 'static) -> SocketAddr {
+    tcp_server(move |stream| serve(tungstenite::accept(stream).unwrap()))
+}
+
+/// Answers each connection's messages with what `answers` makes of them, given the
+/// message's number on its connection. An empty list answers nothing.
+pub fn echo_server(answers: impl Fn(usize, Vec<u8>) -> Vec<Vec<u8>> + Send + Sync + 'static) -> SocketAddr {
+    server(move |mut socket| {
+        let mut number = 0;
+        while let Ok(message) = socket.read() {
+            if let Message::Text(text) = message {
+                for answer in answers(number, text.as_bytes().to_vec()) {
+                    let _ = socket.send(Message::text(String::from_utf8(answer).unwrap()));
+                }
+                number += 1;
+            }
+        }
+    })
+}
+
+/// Sends each message to every connection, its sender included, in one order.
+/// `deliveries` makes of each what connection `i` gets in place of message `k`.
+pub fn topic_server(deliveries: impl Fn(usize, usize, Vec<u8>) -> Vec<Vec<u8>> + Send + Sync + 'static) -> SocketAddr {
+    let topic = Mutex::new((Vec::<TcpStream>::new(), 0));
+    server(move |mut socket| {
+        topic.lock().unwrap().0.push(socket.get_ref().try_clone().unwrap());
+        while let Ok(message) = socket.read() {
+            let Message::Text(text) = message else { continue };
+            let (members, number) = &mut *topic.lock().unwrap();
+            for (i, member) in members.iter_mut().enumerate() {
+                let mut bytes = Vec::new();
+                for delivery in deliveries(i, *number, text.as_bytes().to_vec()) {
+                    frame::append_server(&mut bytes, OpCode::Text, &delivery);
+                }
+                let _ = member.write_all(&bytes);
+            }
+            *number += 1;
+        }
+        // The topic's copy of the stream would keep it open.
+        let _ = socket.get_ref().shutdown(Shutdown::Both);
+    })
+}
+
+/// Holds message `held` back until after the next one.
+pub fn swapped(held: usize) -> impl Fn(usize, Vec<u8>) -> Vec<Vec<u8>> + Send + Sync + 'static {
+    // One per thread: each connection has its own.
+    thread_local!(static HELD: std::cell::RefCell<Option<Vec<u8>>> = const { std::cell::RefCell::new(None) });
+    move |number, message| {
+        if number == held {
+            HELD.set(Some(message));
+            return vec![];
+        }
+        [Some(message), HELD.take()].into_iter().flatten().collect()
+    }
+}
+
+/// Another letter in place of the one at `at`.
+pub fn changed(mut message: Vec<u8>, at: usize) -> Vec<u8> {
+    message[at] = if message[at] == b'A' { b'B' } else { b'A' };
+    message
+}

@@ -1,0 +1,63 @@
+//! What loadgen says about servers that echo, well or badly.
+
+mod common;
+
+use common::{changed, echo_server, loadgen, swapped};
+
+/// 200 messages over two connections, 100 on each.
+const LOAD: &str = "-c 2 -R 200 -d 1s --grace 500ms";
+
+#[test]
+fn a_correct_server_gets_a_clean_report_and_exit_code_0() {
+    let server = echo_server(|_, message| vec![message]);
+    for (arguments, sent) in [(LOAD, Some(200)), ("-c 3 --in-flight 4 -d 300ms -s 1000 -t 2", None)] {
+        let run = loadgen("echo", server, arguments);
+        assert_eq!((run.code, run.faults()), (0, vec![]), "{}", run.json);
+        assert_eq!(run.count("received"), run.count("sent"));
+        assert!(run.count("sent") > 0 && sent.is_none_or(|sent| run.count("sent") == sent), "{}", run.json);
+        assert_eq!(run.count("opened"), run.count("connections"));
+        assert_eq!(run.json["verdict"], "ok");
+    }
+}
+
+#[test]
+fn a_dropped_message_is_lost() {
+    let server = echo_server(|number, message| if number == 7 { vec![] } else { vec![message] });
+    let run = loadgen("echo", server, LOAD);
+    assert_eq!((run.code, run.faults()), (1, vec![("lost", 2)]));
+    assert_eq!((run.count("sent"), run.count("received")), (200, 198));
+    assert_eq!(run.json["verdict"], "faults");
+}
+
+#[test]
+fn a_repeated_message_is_duplicated() {
+    let repeat = |number, message: Vec<u8>| if number == 7 { vec![message.clone(), message] } else { vec![message] };
+    let run = loadgen("echo", echo_server(repeat), LOAD);
+    assert_eq!((run.code, run.faults()), (1, vec![("duplicated", 2)]));
+    assert_eq!(run.count("received"), 200);
+}
+
+#[test]
+fn a_late_message_is_reordered() {
+    let run = loadgen("echo", echo_server(swapped(7)), LOAD);
+    assert_eq!((run.code, run.faults()), (1, vec![("reordered", 2)]));
+    assert_eq!(run.count("received"), 200);
+}
+
+#[test]
+fn a_changed_message_is_corrupted() {
+    for (at, faults) in [(63, vec![("corrupted", 2)]), (0, vec![("lost", 2), ("corrupted", 2)])] {
+        // Without its number, a message cannot be told from one that is missing.
+        let server = echo_server(move |number, message| vec![if number == 7 { changed(message, at) } else { message }]);
+        let run = loadgen("echo", server, LOAD);
+        assert_eq!((run.code, run.faults()), (1, faults), "byte {at}");
+    }
+}
+
+#[test]
+fn a_closed_loop_goes_on_beside_a_lost_message() {
+    let server = echo_server(|number, message| if number == 0 { vec![] } else { vec![message] });
+    let run = loadgen("echo", server, "-c 1 --in-flight 2 -d 300ms --grace 300ms");
+    assert_eq!((run.code, run.faults()), (1, vec![("lost", 1)]));
+    assert!(run.count("received") > 1, "{}", run.json);
+}
