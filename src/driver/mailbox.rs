@@ -369,7 +369,7 @@ mod tests {
         const COUNT: u64 = 20_000;
         const PATIENCE: Duration = Duration::from_secs(20);
         let (ring, rung) = mpsc::channel();
-        let (mut shard, mut control) = pair(8, Box::new(move || drop(ring.send(()))));
+        let (mut shard, mut control) = pair(8, Box::new(move || ring.send(()).unwrap_or_default()));
         let consumer = std::thread::spawn(move || {
             let mut expected = 0;
             while expected < COUNT {

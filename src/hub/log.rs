@@ -195,3 +195,7 @@ impl Hub {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

@@ -1,0 +1,167 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::super::{HubSettings, Subscribed};
+use super::*;
+use crate::hub::Outbox;
+use crate::id::ShardId;
+
+/// A hub with one topic of its own.
+fn hub() -> (Hub, TopicIndex) {
+    let settings =
+        HubSettings { shard: ShardId(0), shards: 1, hash_seed: 1, epoch_seed: 0, topics_max: 10, topics_idle_max: 10 };
+    let mut hub = Hub::new(settings);
+    let topic = hub.open_topic("topic").unwrap();
+    (hub, topic)
+}
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Subscribe,
+    Leave { who: usize, with_rest: bool },
+    Publish { except: Option<usize> },
+    Flush { steps: usize },
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        2 => Just(Operation::Subscribe),
+        1 => (any::<usize>(), any::<bool>()).prop_map(|(who, with_rest)| Operation::Leave { who, with_rest }),
+        3 => proptest::option::weighted(0.2, any::<usize>()).prop_map(|except| Operation::Publish { except }),
+        4 => (0usize..8).prop_map(|steps| Operation::Flush { steps }),
+    ]
+}
+
+/// What the model knows of a subscriber.
+struct Subscriber {
+    id: SubscriptionId,
+    /// Messages that it is to get, from its confirmation on.
+    expected: Vec<u32>,
+    got: Vec<u32>,
+    confirmed: bool,
+}
+
+/// Message numbers out of the frames that a connection gets of a batch.
+fn numbers(batch: &Batch, connection: ConnectionId) -> Vec<u32> {
+    let mut numbers = Vec::new();
+    let (ranges, count) = batch.ranges_for(connection);
+    for (start, end) in ranges {
+        for frame in batch.as_bytes()[start..end].chunks(6) {
+            numbers.push(u32::from_be_bytes(*frame.last_chunk().unwrap()));
+        }
+    }
+    assert_eq!(numbers.len(), count as usize);
+    numbers
+}
+
+#[derive(Default)]
+struct World {
+    subscribers: BTreeMap<u32, Subscriber>,
+    next_connection: u32,
+    next_message: u32,
+}
+
+impl World {
+    fn id(slot: u32) -> ConnectionId {
+        ConnectionId { slot, generation: 0 }
+    }
+
+    fn pick(&self, n: usize) -> Option<u32> {
+        self.subscribers.keys().nth(n % self.subscribers.len().max(1)).copied()
+    }
+
+    fn note_confirmed(&mut self, hub: &mut Hub) {
+        while let Some(connection) = hub.next_confirmed() {
+            let subscriber = self.subscribers.get_mut(&connection.slot).expect("a gone subscription is not confirmed");
+            assert!(!subscriber.confirmed, "confirmed once");
+            subscriber.confirmed = true;
+        }
+    }
+
+    fn flush(&mut self, hub: &mut Hub, steps: usize) {
+        for _ in 0..steps {
+            self.note_confirmed(hub);
+            let Some(Delivery { connection, batch }) = hub.next_delivery() else { break };
+            let subscriber = self.subscribers.get_mut(&connection.slot).expect("nothing comes after the end");
+            subscriber.got.extend(numbers(&batch, connection));
+        }
+        self.note_confirmed(hub);
+    }
+
+    fn apply(&mut self, hub: &mut Hub, topic: TopicIndex, operation: Operation) {
+        match operation {
+            Operation::Subscribe => {
+                let connection = Self::id(self.next_connection);
+                self.next_connection += 1;
+                let (id, confirmed) = match hub.subscribe(topic, connection, &mut Outbox::new()) {
+                    Subscribed::Confirmed(id) => (id, true),
+                    Subscribed::Waiting(id) => (id, false),
+                };
+                let subscriber = Subscriber { id, expected: Vec::new(), got: Vec::new(), confirmed };
+                self.subscribers.insert(connection.slot, subscriber);
+            }
+            Operation::Leave { who, with_rest } => {
+                let Some(slot) = self.pick(who) else { return };
+                self.note_confirmed(hub);
+                let mut subscriber = self.subscribers.remove(&slot).unwrap();
+                let mut rest = Vec::new();
+                if with_rest {
+                    hub.unsubscribe_with_rest(subscriber.id, &mut rest);
+                    for batch in &rest {
+                        subscriber.got.extend(numbers(batch, Self::id(slot)));
+                    }
+                    assert_eq!(subscriber.got, subscriber.expected, "all that was published before the end");
+                } else {
+                    hub.unsubscribe(subscriber.id);
+                    assert!(subscriber.expected.starts_with(&subscriber.got), "in order, without a hole");
+                }
+            }
+            Operation::Publish { except } => {
+                self.note_confirmed(hub);
+                let number = self.next_message;
+                self.next_message += 1;
+                let except = except.and_then(|n| self.pick(n));
+                hub.append(topic, MessageKind::Binary, &number.to_be_bytes(), except.map(Self::id));
+                for (slot, subscriber) in &mut self.subscribers {
+                    if subscriber.confirmed && Some(*slot) != except {
+                        subscriber.expected.push(number);
+                    }
+                }
+            }
+            Operation::Flush { steps } => self.flush(hub, steps),
+        }
+    }
+}
+
+proptest! {
+    /// Against a plain model: whoever is confirmed gets every message from then on, once
+    /// and in order, whatever joins, leaves and partial flushes happen in between.
+    #[test]
+    fn every_member_gets_what_was_published_while_it_was_one(operations in proptest::collection::vec(operation(), 1..120)) {
+        let (mut hub, topic) = hub();
+        let mut world = World::default();
+        for operation in operations {
+            world.apply(&mut hub, topic, operation);
+        }
+        world.flush(&mut hub, usize::MAX);
+        for (slot, subscriber) in &world.subscribers {
+            prop_assert!(subscriber.confirmed, "connection {} still waits", slot);
+            prop_assert_eq!(&subscriber.got, &subscriber.expected, "connection {}", slot);
+        }
+        prop_assert!(!hub.has_deliveries());
+        prop_assert!(hub.topic(topic).log.is_none(), "an idle topic holds no log");
+    }
+}
+
+#[test]
+fn a_large_batch_is_sealed_within_the_turn() {
+    let (mut hub, topic) = hub();
+    hub.subscribe(topic, World::id(0), &mut Outbox::new());
+    let payload = vec![0; 300 * 1024];
+    for _ in 0..8 {
+        hub.append(topic, MessageKind::Binary, &payload, None);
+    }
+    let sizes: Vec<_> = std::iter::from_fn(|| hub.next_delivery()).map(|d| d.batch.messages()).collect();
+    assert_eq!(sizes, [4, 4]);
+}
