@@ -60,12 +60,14 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
             topics_idle_max: values.whole("limits.topics_idle_max"),
             mailbox_entries: values.whole("limits.mailbox_entries"),
             overflow_bytes_max: values.whole("limits.overflow_bytes_max"),
+            kernel_unsent_bytes: values.whole("limits.kernel_unsent_bytes"),
         },
         timeouts: Timeouts {
             handshake: values.milliseconds("timeouts.handshake_ms"),
             ping_interval: values.milliseconds("timeouts.ping_interval_ms"),
             pong_timeout: values.milliseconds("timeouts.pong_timeout_ms"),
             close: values.milliseconds("timeouts.close_ms"),
+            unacknowledged: values.milliseconds("timeouts.unacknowledged_ms"),
             drain: values.milliseconds("timeouts.drain_ms"),
         },
         security: Security {

@@ -96,6 +96,8 @@ pub struct Limits {
     /// Bytes of messages waiting for another shard's full ring above which publishing
     /// pauses.
     pub overflow_bytes_max: usize,
+    /// Bytes not yet sent that the kernel takes for one connection.
+    pub kernel_unsent_bytes: usize,
 }
 
 /// How long wsgate waits.
@@ -109,6 +111,9 @@ pub struct Timeouts {
     pub pong_timeout: Duration,
     /// From sending a Close to the end of a connection that does not answer it.
     pub close: Duration,
+    /// From sending bytes that the peer's machine does not acknowledge to the end of the
+    /// connection.
+    pub unacknowledged: Duration,
     /// From SIGTERM to the end of the process.
     pub drain: Duration,
 }

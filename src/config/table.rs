@@ -202,6 +202,14 @@ pub static SETTINGS: &[Setting] = &[
         reason: "What was accepted is kept; publishers wait, or get 503 over HTTP.",
     },
     Setting {
+        key: "limits.kernel_unsent_bytes",
+        kind: bytes(4 * KIB, 64 * MIB),
+        default: "64 KiB",
+        help: "Bytes not yet sent that the kernel takes for one connection (TCP_NOTSENT_LOWAT).",
+        reason: "Without it one client that does not read makes the kernel hold megabytes; what the kernel does not \
+                 take waits in the connection's own queue, where it is bounded and counted.",
+    },
+    Setting {
         key: "timeouts.handshake_ms",
         kind: milliseconds(10, HOUR_MS / 6),
         default: "10000",
@@ -228,6 +236,13 @@ pub static SETTINGS: &[Setting] = &[
         default: "5000",
         help: "From sending a Close to the end of a connection that does not answer it.",
         reason: "A peer that stalls must not keep its slot.",
+    },
+    Setting {
+        key: "timeouts.unacknowledged_ms",
+        kind: milliseconds(1_000, HOUR_MS),
+        default: "30000",
+        help: "From sending bytes that the peer's machine does not acknowledge to the end of the connection.",
+        reason: "Ends connections to machines that are gone (TCP_USER_TIMEOUT); the system's default is about 15 minutes.",
     },
     Setting {
         key: "timeouts.drain_ms",

@@ -2,10 +2,21 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::limits::LISTEN_BACKLOG;
+
+/// Options that accepted sockets inherit from their listener, so that they cost no call
+/// for each connection.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketOptions {
+    /// Bytes not yet sent that the kernel takes for one connection (TCP_NOTSENT_LOWAT).
+    pub unsent_bytes: u32,
+    /// How long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT).
+    pub unacknowledged: Duration,
+}
 
 /// Sockets bound to one address, one per shard, that do not listen yet.
 #[derive(Debug)]
@@ -20,14 +31,14 @@ impl BoundListeners {
     /// SO_REUSEPORT lets the kernel spread connections over them. It would also let a
     /// second process of the same user share the port in silence, so a socket without
     /// the option is bound first: it fails if anybody has the address.
-    pub fn bind(address: SocketAddr, count: usize) -> io::Result<Self> {
-        let probe = new_socket(address)?;
+    pub fn bind(address: SocketAddr, count: usize, options: SocketOptions) -> io::Result<Self> {
+        let probe = new_socket(address, options)?;
         probe.bind(&address.into())?;
         let bound = probe.local_addr()?.as_socket().unwrap_or(address);
         drop(probe);
         let sockets = (0..count)
             .map(|_| {
-                let socket = new_socket(bound)?;
+                let socket = new_socket(bound, options)?;
                 socket.set_reuse_port(true)?;
                 socket.bind(&bound.into())?;
                 Ok(socket)
@@ -51,7 +62,7 @@ impl BoundListeners {
     }
 }
 
-fn new_socket(address: SocketAddr) -> io::Result<Socket> {
+fn new_socket(address: SocketAddr, options: SocketOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -59,9 +70,10 @@ fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     // A restart must not wait for old connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    // Accepted sockets inherit it, which saves a call for each: small frames must not
-    // wait for the acknowledgement of earlier ones.
+    // Small frames must not wait for the acknowledgement of earlier ones.
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(options.unsent_bytes)?;
+    socket.set_tcp_user_timeout(Some(options.unacknowledged))?;
     Ok(socket)
 }
 
@@ -69,14 +81,32 @@ fn new_socket(address: SocketAddr) -> io::Result<Socket> {
 mod tests {
     use super::*;
 
+    const OPTIONS: SocketOptions = SocketOptions { unsent_bytes: 64 * 1024, unacknowledged: Duration::from_secs(30) };
+
+    fn bind(address: SocketAddr) -> io::Result<BoundListeners> {
+        BoundListeners::bind(address, 2, OPTIONS)
+    }
+
     #[test]
     fn an_address_that_anybody_has_is_refused() {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let first = BoundListeners::bind(any, 2).unwrap();
+        let first = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = first.address();
         let listeners = first.listen().unwrap();
         assert_eq!(listeners.len(), 2);
-        let error = BoundListeners::bind(address, 2).unwrap_err();
+        let error = bind(address).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn accepted_sockets_inherit_the_options() {
+        let bound = BoundListeners::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1, OPTIONS).unwrap();
+        let address = bound.address();
+        let listener = bound.listen().unwrap().remove(0);
+        listener.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let accepted = Socket::from(listener.accept().unwrap().0);
+        assert!(accepted.tcp_nodelay().unwrap());
+        assert_eq!(accepted.tcp_notsent_lowat().unwrap(), OPTIONS.unsent_bytes);
+        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(OPTIONS.unacknowledged));
     }
 }

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::control::{Control, ControlSettings};
 use crate::driver::clock::Clock;
 use crate::driver::mailbox;
-use crate::driver::socket::BoundListeners;
+use crate::driver::socket::{BoundListeners, SocketOptions};
 use crate::hub::HubSettings;
 use crate::id::ShardId;
 use crate::origin::OriginPolicy;
@@ -64,9 +64,14 @@ impl Server {
     /// Starts a gateway.
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let bind = |key, address, error| StartError::Bind { key, address, error };
-        let listeners =
-            BoundListeners::bind(config.listen, config.shards).map_err(|error| bind("listen", config.listen, error))?;
-        let admin = BoundListeners::bind(config.admin, 1).map_err(|error| bind("admin", config.admin, error))?;
+        let options = SocketOptions {
+            unsent_bytes: config.limits.kernel_unsent_bytes as u32,
+            unacknowledged: config.timeouts.unacknowledged,
+        };
+        let listeners = BoundListeners::bind(config.listen, config.shards, options)
+            .map_err(|error| bind("listen", config.listen, error))?;
+        let admin =
+            BoundListeners::bind(config.admin, 1, options).map_err(|error| bind("admin", config.admin, error))?;
         let (clients_address, admin_address) = (listeners.address(), admin.address());
 
         let bell = Arc::new(Notify::new());
