@@ -39,10 +39,16 @@ fn open(pool: &mut OutboundPool) -> Connection {
 /// A transport that takes `n` bytes at most; what it took.
 fn send(connection: &mut Connection, n: usize, pool: &mut OutboundPool) -> Vec<u8> {
     let mut taken = Vec::new();
-    while let Output::Send((slices, count)) = connection.output() {
+    loop {
         let before = taken.len();
-        for slice in &slices[..count] {
-            taken.extend_from_slice(&slice[..slice.len().min(n - taken.len())]);
+        let mut take = |bytes: &[u8]| {
+            let len = bytes.len().min(n - taken.len());
+            taken.extend_from_slice(&bytes[..len]);
+        };
+        match connection.output() {
+            Output::Send(bytes) => take(bytes),
+            Output::SendSegments((slices, count)) => slices[..count].iter().for_each(|slice| take(slice)),
+            _ => break,
         }
         let sent = taken.len() - before;
         connection.sent(sent, pool);
@@ -53,12 +59,22 @@ fn send(connection: &mut Connection, n: usize, pool: &mut OutboundPool) -> Vec<u
     taken
 }
 
-fn shared(payload: &[u8]) -> SharedFrame {
-    SharedFrame::encode(&mut Vec::new(), OpCode::Binary, payload)
+fn batch(payloads: &[&[u8]]) -> Rc<Batch> {
+    let mut batch = Batch::default();
+    for payload in payloads {
+        batch.append(OpCode::Binary, payload, None);
+    }
+    batch.seal();
+    Rc::new(batch)
 }
 
+/// One published message.
 fn deliver(connection: &mut Connection, payload: &[u8], pool: &mut OutboundPool) -> Result<(), QueueFull> {
-    connection.deliver(&shared(payload), &BOUNDS, pool)
+    deliver_batch(connection, &batch(&[payload]), pool)
+}
+
+fn deliver_batch(connection: &mut Connection, batch: &Rc<Batch>, pool: &mut OutboundPool) -> Result<(), QueueFull> {
+    connection.deliver(batch, (0, batch.as_bytes().len()), &BOUNDS, pool)
 }
 
 fn is_close(frame: &[u8], code: CloseCode) -> bool {
@@ -136,14 +152,40 @@ fn a_slow_consumer_gets_the_frame_on_its_way_whole_and_then_is_told() {
     assert_eq!(deliver(&mut connection, &payloads[2], pool), Err(QueueFull));
     connection.close_slow_consumer(at(1), pool);
     received.extend(send(&mut connection, usize::MAX, pool));
-    let frame = shared(&payloads[0]);
-    assert_eq!(&received[..frame.as_bytes().len()], frame.as_bytes());
-    let close = &received[frame.as_bytes().len()..];
+    let frame = batch(&[&payloads[0]]);
+    let close = received.strip_prefix(frame.as_bytes()).expect("the frame is whole");
     assert!(is_close(close, CloseCode::SLOW_CONSUMER), "{close:?}");
     assert_eq!(close.len(), 2 + close[1] as usize, "nothing behind it");
     assert_eq!(connection.queue_bytes(), 0);
     assert_eq!(connection.close_reason(), CloseReason::SlowConsumer);
     assert!(connection.reads_frames(), "the peer's answer is awaited");
+}
+
+#[test]
+fn a_batch_that_is_on_its_way_is_cut_between_frames_only() {
+    let payloads: [&[u8]; 3] = [&[1; 100], &[2; 200], &[3; 300]];
+    let all = batch(&payloads);
+    let ends = [0, 102, 306, 610];
+    for sent in 0..all.as_bytes().len() {
+        let end = *ends.iter().find(|end| **end >= sent).unwrap();
+        let pool = &mut OutboundPool::default();
+        let mut queued = open(pool);
+        deliver_batch(&mut queued, &all, pool).unwrap();
+        send(&mut queued, sent, pool);
+        // The same with the beginning sent past the queue.
+        let mut kept = open(pool);
+        kept.keep_rest(all.clone(), (sent, all.as_bytes().len()), pool);
+        for mut connection in [queued, kept] {
+            deliver(&mut connection, b"later", pool).unwrap();
+            connection.close_slow_consumer(at(1), pool);
+            let left = connection.queue_bytes();
+            let received = send(&mut connection, usize::MAX, pool);
+            assert_eq!(received.len(), left, "the count of bytes fits what is there");
+            let close = received.strip_prefix(&all.as_bytes()[sent..end]);
+            let close = close.unwrap_or_else(|| panic!("{sent} bytes were sent, the frame ends at {end}"));
+            assert!(is_close(close, CloseCode::SLOW_CONSUMER), "{sent} bytes were sent: {close:?}");
+        }
+    }
 }
 
 #[test]
@@ -174,14 +216,11 @@ fn a_slow_consumer_keeps_what_was_for_it_alone() {
 }
 
 #[test]
-fn a_message_above_the_bound_reaches_a_peer_that_is_not_behind() {
+fn a_batch_above_the_bound_reaches_a_peer_that_is_not_behind() {
     let pool = &mut OutboundPool::default();
-    let large = vec![7; BOUNDS.queue_bytes_max + 1];
-    for mut connection in [open(pool), just_opened(pool)] {
-        connection.pong(b"small", pool);
-        assert_eq!(deliver(&mut connection, &large, pool), Ok(()));
-        assert_eq!(deliver(&mut connection, b"x", pool), Err(QueueFull), "now it is behind");
-    }
+    let mut connection = open(pool);
+    assert_eq!(deliver(&mut connection, &vec![7; BOUNDS.queue_bytes_max + 1], pool), Ok(()));
+    assert_eq!(deliver(&mut connection, b"x", pool), Err(QueueFull), "now it is behind");
 }
 
 #[test]
@@ -228,12 +267,14 @@ fn frames_leave_in_order_however_little_the_transport_takes() {
     let mut connection = open(pool);
     for n in 0..200_u8 {
         let payload = vec![n; usize::from(n)];
+        let frame = batch(&[&payload]);
         if n % 3 == 0 {
             connection.reply(MessageKind::Binary, &payload, pool);
         } else {
-            connection.deliver(&shared(&payload), &QueueBounds { queue_bytes_max: 1 << 20, ..BOUNDS }, pool).unwrap();
+            let bounds = QueueBounds { queue_bytes_max: 1 << 20, ..BOUNDS };
+            connection.deliver(&frame, (0, frame.as_bytes().len()), &bounds, pool).unwrap();
         }
-        expected.extend_from_slice(shared(&payload).as_bytes());
+        expected.extend_from_slice(frame.as_bytes());
     }
     assert_eq!(connection.queue_bytes(), expected.len());
     let mut received = Vec::new();
