@@ -226,10 +226,10 @@ impl Connection {
         }
     }
 
-    /// The peer is behind by more than the bound: what it has not begun to receive is
-    /// dropped, and it is told. A frame that is on its way is not cut.
+    /// The peer is behind by more than the bound: messages that it has not begun to
+    /// receive are dropped, and it is told. A frame that is on its way is not cut.
     pub fn close_slow_consumer(&mut self, now: Time, pool: &mut OutboundPool) {
-        self.outbound.drop_unsent(pool);
+        self.outbound.drop_shared();
         self.close(
             CloseCode::SLOW_CONSUMER,
             "messages were lost: the connection did not read fast enough",

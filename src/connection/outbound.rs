@@ -174,32 +174,30 @@ impl Outbound {
         }
     }
 
-    /// Drops everything but the frame that is on its way, so that none is cut.
-    pub(super) fn drop_unsent(&mut self, pool: &mut OutboundPool) {
+    /// Drops the published frames, but not one that is on its way, so that none is cut.
+    /// What is for this peer alone stays: the answer to its upgrade may be there.
+    pub(super) fn drop_shared(&mut self) {
         let Some(queue) = &mut self.0 else { return };
-        let first_sent = queue.first_sent;
-        let keep = match queue.segments.front_mut() {
-            Some(Segment::Shared { batch, start, end }) => {
-                let frame_end = batch.frame_end(*start + first_sent);
-                queue.bytes -= *end - frame_end;
+        let Queue { segments, first_sent, bytes, .. } = &mut **queue;
+        let mut on_its_way = false;
+        if let Some(Segment::Shared { batch, start, end }) = segments.front_mut() {
+            let frame_end = batch.frame_end(*start + *first_sent);
+            on_its_way = *start + *first_sent < frame_end;
+            if on_its_way {
+                *bytes -= *end - frame_end;
                 *end = frame_end;
-                usize::from(*start + first_sent < frame_end)
-            }
-            Some(Segment::Private(_)) => usize::from(first_sent > 0),
-            None => 0,
-        };
-        if keep == 0 {
-            queue.first_sent = 0;
-        }
-        for (n, segment) in queue.segments.drain(keep..).enumerate() {
-            // What the first one had sent is not counted any more.
-            let sent = if keep == 0 && n == 0 { first_sent } else { 0 };
-            queue.bytes -= segment.as_bytes().len() - sent;
-            if let Segment::Private(buffer) = segment {
-                queue.private_bytes -= buffer.len() - sent;
-                pool.buffers.put(buffer);
+            } else {
+                // What it had sent is not counted any more.
+                *start += std::mem::take(first_sent);
             }
         }
+        segments.retain(|segment| {
+            let keep = std::mem::take(&mut on_its_way) || matches!(segment, Segment::Private(_));
+            if !keep {
+                *bytes -= segment.as_bytes().len();
+            }
+            keep
+        });
     }
 
     /// Drops everything and holds no memory.

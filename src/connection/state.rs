@@ -57,7 +57,10 @@ impl State {
         match (self, next) {
             // Closed is the end, but may be confirmed by another failure.
             (Self::Closed { .. }, next) => matches!(next, Self::Closed { .. }),
-            (_, Self::Closed { .. } | Self::Finishing { .. }) => true,
+            (_, Self::Closed { .. }) => true,
+            // The last word is said once.
+            (Self::Finishing { .. }, _) => false,
+            (_, Self::Finishing { .. }) => true,
             (Self::Handshake { .. }, Self::Accepted(_) | Self::Open) => true,
             (Self::Accepted(_), Self::Open) => true,
             (Self::Open, Self::Closing { .. }) => true,

@@ -215,6 +215,10 @@ impl Upgrade {
         if request.method != "GET" {
             return Err(HandshakeError::Method(request.method.to_owned()));
         }
+        // Before Upgrade is looked for, which HTTP/1.0 does not have (section 4.1).
+        if request.minor_version == 0 {
+            return Err(HandshakeError::Malformed("an upgrade needs HTTP/1.1"));
+        }
         if !request.list_contains("Upgrade", "websocket") || !request.list_contains("Connection", "Upgrade") {
             return Err(HandshakeError::NotAnUpgrade);
         }
@@ -300,6 +304,7 @@ mod tests {
     fn each_requirement_has_its_status() {
         for (replaced, by, status) in [
             ("GET", "POST /chat HTTP/1.1", 405),
+            ("GET", "GET /chat HTTP/1.0", 400),
             ("Upgrade", "", 426),
             ("Upgrade", "Upgrade: h2c", 426),
             ("Connection", "Connection: keep-alive", 426),

@@ -17,9 +17,9 @@ pub struct Request<'a> {
     pub path: &'a str,
     /// What stands after the first `?`, or nothing.
     pub query: &'a str,
+    /// The minor version: 0 or 1.
+    pub minor_version: u8,
     headers: Vec<(&'a str, &'a [u8])>,
-    /// Bytes that the head took, its empty line included.
-    pub len: usize,
 }
 
 impl<'a> Request<'a> {
@@ -75,9 +75,7 @@ pub fn head_len(bytes: &[u8], seen: usize) -> Option<usize> {
 /// Whether an unfinished head can still become one that is served. Refuses early
 /// what is no HTTP at all (a TLS client, say) and what is over the bound.
 pub fn check_prefix(bytes: &[u8], bytes_max: usize) -> Result<(), HandshakeError> {
-    if let Some(&first) = bytes.first().filter(|first| !first.is_ascii_alphabetic()) {
-        return Err(HandshakeError::NotHttp(first));
-    }
+    check_first_byte(bytes)?;
     if bytes.len() < bytes_max {
         return Ok(());
     }
@@ -88,20 +86,34 @@ pub fn check_prefix(bytes: &[u8], bytes_max: usize) -> Result<(), HandshakeError
     }
 }
 
+fn check_first_byte(bytes: &[u8]) -> Result<(), HandshakeError> {
+    match bytes.first() {
+        Some(&first) if !first.is_ascii_alphabetic() => Err(HandshakeError::NotHttp(first)),
+        _ => Ok(()),
+    }
+}
+
 /// Parses a complete head, as [`head_len`] measured it.
 pub fn parse(head: &[u8]) -> Result<Request<'_>, HandshakeError> {
+    // As if the head had come in pieces: the answer must not depend on it.
+    check_first_byte(head)?;
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut fields);
     match request.parse(head) {
-        Ok(httparse::Status::Complete(len)) => {
+        // An empty line of a bare LF ended the head early. Where it ends must not be a
+        // matter of opinion between us and a proxy.
+        Ok(httparse::Status::Complete(len)) if len < head.len() => {
+            Err(HandshakeError::Malformed("a line ends without CRLF"))
+        }
+        Ok(httparse::Status::Complete(_)) => {
             let target = request.path.unwrap_or_default();
             let (path, query) = target.split_once('?').unwrap_or((target, ""));
             Ok(Request {
                 method: request.method.unwrap_or_default(),
                 path,
                 query,
+                minor_version: request.version.unwrap_or_default(),
                 headers: request.headers.iter().map(|field| (field.name, field.value)).collect(),
-                len,
             })
         }
         Ok(httparse::Status::Partial) => Err(HandshakeError::Malformed("the head is cut")),

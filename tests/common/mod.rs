@@ -5,7 +5,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::disallowed_methods)]
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use tungstenite::handshake::client::Request;
@@ -13,7 +13,7 @@ use tungstenite::stream::MaybeTlsStream;
 use tungstenite::{ClientRequestBuilder, Message, WebSocket};
 use wsgate::config::Config;
 use wsgate::server::Server;
-use wsgate::stats::{Cell, ShardStats};
+use wsgate::stats::{Cell, CloseReason, ShardStats};
 
 /// How long anything may take before a test fails instead of hanging.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -47,6 +47,23 @@ impl TestServer {
 
     pub fn stats(&self) -> &[std::sync::Arc<ShardStats>] {
         self.server.as_ref().expect("runs until dropped").stats()
+    }
+
+    /// Connections that ended for this reason.
+    pub fn closes(&self, reason: CloseReason) -> u64 {
+        self.sum(|stats| &stats.closes[reason as usize])
+    }
+
+    /// Waits until all connections have ended, and compares why.
+    #[track_caller]
+    pub fn expect_closes(&self, expected: &[(CloseReason, u64)]) {
+        self.wait_until("all connections have ended", |server| server.sum(|stats| &stats.connections) == 0);
+        let counted: Vec<_> = CloseReason::ALL
+            .into_iter()
+            .map(|reason| (reason, self.closes(reason)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        assert_eq!(counted, expected);
     }
 
     /// Waits until a condition on the counters holds.
@@ -206,6 +223,57 @@ impl RawClient {
         assert_eq!(got, expected);
     }
 
+    /// The next frame: its first byte and its payload. A server's frames are not masked.
+    #[track_caller]
+    pub fn read_frame(&mut self) -> (u8, Vec<u8>) {
+        let head = self.read_bytes(2);
+        let len = match head[1] {
+            126 => u16::from_be_bytes(self.read_bytes(2).try_into().expect("two bytes")).into(),
+            127 => u64::from_be_bytes(self.read_bytes(8).try_into().expect("eight bytes")),
+            short => u64::from(short),
+        };
+        assert!(head[1] < 0x80, "the gateway masked a frame");
+        (head[0], self.read_bytes(len as usize))
+    }
+
+    /// Reads a Close frame with this code; its words.
+    #[track_caller]
+    pub fn expect_close(&mut self, code: u16) -> String {
+        let (first, body) = self.read_frame();
+        assert_eq!(first, 0x88, "a Close frame, not {body:?}");
+        assert!((2..=125).contains(&body.len()), "a code and at most 123 bytes of words, not {body:?}");
+        assert_eq!(u16::from_be_bytes([body[0], body[1]]), code);
+        String::from_utf8(body[2..].to_vec()).expect("words are text")
+    }
+
+    /// Nothing has arrived and not been read, not even an end.
+    #[track_caller]
+    pub fn expect_nothing_yet(&mut self) {
+        self.0.set_nonblocking(true).expect("an option of every socket");
+        let peeked = self.0.peek(&mut [0]);
+        self.0.set_nonblocking(false).expect("an option of every socket");
+        match peeked {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            other => panic!("something has arrived: {other:?}"),
+        }
+    }
+
+    /// Reads a response that is the connection's last word, and its end.
+    #[track_caller]
+    pub fn read_response(&mut self) -> Response {
+        Response::parse(&self.read_to_end())
+    }
+
+    /// Ends the client's direction.
+    pub fn end(&mut self) {
+        self.0.shutdown(Shutdown::Write).expect("the connection is there");
+    }
+
+    /// Vanishes with a reset.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.0).set_linger(Some(Duration::ZERO)).expect("an option of every TCP socket");
+    }
+
     /// Everything until the gateway's FIN.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -234,6 +302,47 @@ impl RawClient {
             }
         }
     }
+}
+
+/// A plain HTTP response that ends its connection.
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Response {
+    /// Checks that it is complete and says that the connection ends.
+    #[track_caller]
+    pub fn parse(bytes: &[u8]) -> Self {
+        let text = std::str::from_utf8(bytes).expect("responses are text");
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {text:?}"));
+        let mut lines = head.split("\r\n");
+        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).and_then(|line| line.get(..3));
+        let status = status.and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("no status: {text:?}"));
+        let headers = lines
+            .map(|line| line.split_once(": ").unwrap_or_else(|| panic!("no header: {line:?}")))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let response = Self { status, headers, body: body.to_owned() };
+        assert_eq!(response.header("Content-Length"), Some(body.len().to_string().as_str()), "{text}");
+        let connection = response.header("Connection").unwrap_or_default();
+        assert!(connection.split(", ").any(|option| option == "close"), "{text}");
+        response
+    }
+
+    /// The value of a header, its name spelled exactly so.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// The bytes that hexadecimal digits stand for; blanks are skipped.
+pub fn hex(digits: &str) -> Vec<u8> {
+    let digits: Vec<u32> =
+        digits.chars().filter(|c| *c != ' ').map(|c| c.to_digit(16).expect("a hexadecimal digit")).collect();
+    digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
 }
 
 /// A frame as a client sends it: first byte as given, a fixed mask.
