@@ -184,7 +184,11 @@ impl Shard {
         while let Some(slot) = self.timers.pop_due(now) {
             let Some(id) = self.table.id_at(slot) else { continue };
             let Some(peer) = self.table.get_mut(id) else { continue };
-            match peer.connection.expire(now, &self.settings.deadlines, &mut self.outbound_pool) {
+            let before = peer.connection.queue_bytes();
+            let expired = peer.connection.expire(now, &self.settings.deadlines, &mut self.outbound_pool);
+            // A ping, if anything.
+            self.stats.queue_bytes.add((peer.connection.queue_bytes() - before) as u64);
+            match expired {
                 Expired::Again(at) => {
                     self.timers.set(slot, at);
                     self.mark_dirty(id);
