@@ -79,6 +79,10 @@ pub struct Hub {
     idle_count: usize,
     /// Counts topics made and topics that became idle: epochs and idle stamps.
     serial: u64,
+    /// Number of the last interest asked for, in any topic. A topic is forgotten with
+    /// its last user, so numbers of its own would begin again, and a late answer to its
+    /// former life would fit the present one.
+    requests: u32,
 }
 
 impl Hub {
@@ -97,6 +101,7 @@ impl Hub {
             idle: VecDeque::new(),
             idle_count: 0,
             serial: 0,
+            requests: 0,
         }
     }
 

@@ -35,6 +35,7 @@ impl Hub {
         let entry = self.subscriptions.insert(Subscription { connection, topic, position: WAITING });
         let id = SubscriptionId(entry as u32);
         let from = self.settings.shard;
+        let request = self.requests.wrapping_add(1);
         let state = self.topic_mut(topic);
         match &mut state.place {
             Place::Owned { .. } | Place::Remote { interest: Interest::Acknowledged, .. } => {
@@ -53,9 +54,10 @@ impl Hub {
                 waiting.push(id.0);
                 if *interest == Interest::None {
                     *interest = Interest::Asked;
-                    *sequence = sequence.wrapping_add(1);
-                    let ask = Envelope::Interest { topic: state.name.clone(), from, sequence: *sequence };
+                    *sequence = request;
+                    let ask = Envelope::Interest { topic: state.name.clone(), from, sequence: request };
                     out.push_back((Address::Shard(*owner), ask));
+                    self.requests = request;
                 }
                 Subscribed::Waiting(id)
             }

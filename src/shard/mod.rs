@@ -189,6 +189,7 @@ impl Shard {
             let Some(peer) = self.table.get_mut(id) else { continue };
             let before = peer.connection.queue_bytes();
             let expired = peer.connection.expire(now, &self.settings.deadlines, &mut self.outbound_pool);
+            // A ping, if anything.
             self.stats.queue_bytes.add((peer.connection.queue_bytes() - before) as u64);
             match expired {
                 Expired::Again(at) => {

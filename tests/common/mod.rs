@@ -4,6 +4,8 @@
 // Each test program uses a part of this.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::disallowed_methods)]
 
+pub mod program;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -76,6 +78,14 @@ impl TestServer {
         self.server.as_ref().expect("runs until dropped").drain();
     }
 
+    /// Waits for the end of a drain that has begun, in time.
+    pub fn wait(mut self) {
+        let server = self.server.take().expect("runs until dropped");
+        let (ended, end) = std::sync::mpsc::channel();
+        std::thread::spawn(move || ended.send(server.wait()));
+        end.recv_timeout(PATIENCE).expect("the drain ends in time").expect("no event loop fails");
+    }
+
     /// Publishes over HTTP; status and body of the answer.
     pub fn publish(&self, topic: &str, content_type: &str, body: &[u8]) -> (u16, String) {
         self.http(&format!("POST /topics/{topic} HTTP/1.1\r\nContent-Type: {content_type}"), body)
@@ -102,6 +112,17 @@ impl TestServer {
     /// A raw connection with a completed upgrade.
     pub fn raw_open(&self, path: &str) -> RawClient {
         let mut client = self.raw();
+        client.upgrade(path, self.clients);
+        client
+    }
+
+    /// A connection with a completed upgrade whose kernel takes a few KB and no more.
+    pub fn raw_small(&self, path: &str) -> RawClient {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        // Before connecting, since the window is agreed on then.
+        socket.set_recv_buffer_size(4096).expect("an option of every socket");
+        socket.connect(&self.clients.into()).expect("the gateway accepts");
+        let mut client = RawClient::new(socket.into());
         client.upgrade(path, self.clients);
         client
     }
@@ -176,7 +197,10 @@ pub struct RawClient(pub TcpStream);
 
 impl RawClient {
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the gateway accepts");
+        Self::new(TcpStream::connect(address).expect("the gateway accepts"))
+    }
+
+    pub fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("an option of every TCP socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("an option of every socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("an option of every socket");
@@ -272,6 +296,23 @@ impl RawClient {
     /// Vanishes with a reset.
     pub fn reset(self) {
         socket2::SockRef::from(&self.0).set_linger(Some(Duration::ZERO)).expect("an option of every TCP socket");
+    }
+
+    /// Reads a Close with this code, and answers it.
+    #[track_caller]
+    pub fn answer_close(&mut self, code: u16) {
+        self.expect_close(code);
+        self.send(&masked(0x88, &code.to_be_bytes()));
+    }
+
+    /// Everything until the gateway's reset; an orderly end is a failure.
+    #[track_caller]
+    pub fn read_to_reset(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match self.0.read_to_end(&mut bytes) {
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => bytes,
+            other => panic!("no reset, but {other:?} after {} bytes", bytes.len()),
+        }
     }
 
     /// Everything until the gateway's FIN.

@@ -1,0 +1,122 @@
+//! The real program in a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{PATIENCE, RawClient, wait_until};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_wsgate");
+/// Free ports, whatever else runs.
+const FREE_PORTS: [&str; 4] = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+
+/// A running gateway; killed when dropped, so that a failed test leaves nothing behind.
+pub struct Program {
+    child: Child,
+    log: Receiver<String>,
+    /// The line that said that it is ready.
+    pub start_line: String,
+    pub clients: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Program {
+    /// On free ports, with these further arguments.
+    pub fn start(arguments: &[&str]) -> Self {
+        Self::spawn(command(PROGRAM).args(FREE_PORTS).args(arguments))
+    }
+
+    /// With so few descriptors that it cannot raise the limit either.
+    pub fn start_with_descriptors(descriptors: u32, arguments: &[&str]) -> Self {
+        // The shell becomes the program, so the process id is the same.
+        let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        Self::spawn(command("sh").args(["-c", &script, PROGRAM]).args(FREE_PORTS).args(arguments))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the program was built");
+        let stderr = child.stderr.take().expect("it is piped");
+        let (sender, log) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                // The test may be over.
+                let _ = sender.send(line);
+            }
+        });
+        let any = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut program = Self { child, log, start_line: String::new(), clients: any, admin: any };
+        program.start_line = program.wait_for_line(" ready ");
+        program.clients = address(&program.start_line, "clients=");
+        program.admin = address(&program.start_line, "admin=");
+        program
+    }
+
+    /// The next line of the log that contains `part`.
+    pub fn wait_for_line(&self, part: &str) -> String {
+        loop {
+            let line = self.log.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("no line with {part:?}: {error}"));
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_none()
+    }
+
+    /// Waits for the end, in time.
+    pub fn wait(&mut self) -> ExitStatus {
+        let child = std::cell::RefCell::new(&mut self.child);
+        let status = || child.borrow_mut().try_wait().expect("it is our child");
+        wait_until("the end of the program", || status().is_some());
+        status().expect("it has ended")
+    }
+
+    /// A client with a completed upgrade.
+    pub fn raw_open(&self, path: &str) -> RawClient {
+        let mut client = RawClient::connect(self.clients);
+        client.upgrade(path, self.clients);
+        client
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Fails if it has ended, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs the program to its end, which must come by itself.
+pub fn run(arguments: &[&str]) -> Output {
+    command(PROGRAM).args(arguments).output().expect("the program was built")
+}
+
+/// Nothing of the surroundings reaches the program: no file, no variable.
+fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(Path::new(env!("CARGO_TARGET_TMPDIR"))).stdin(Stdio::null()).stdout(Stdio::piped());
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"WSGATE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn address(line: &str, field: &str) -> SocketAddr {
+    let value = line.split_whitespace().find_map(|word| word.strip_prefix(field)).unwrap_or_else(|| panic!("{line}"));
+    value.parse().unwrap_or_else(|error| panic!("{line}: {error}"))
+}
