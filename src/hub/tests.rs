@@ -6,8 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::command::{Origin, Position, SharedMessage};
-use crate::id::ConnectionId;
-use crate::proto::frame::MessageKind;
+use crate::proto::frame::{FrameHeader, MessageKind};
 use world::{World, message, name_owned_by, settings};
 
 #[derive(Clone, Debug)]
@@ -128,7 +127,7 @@ fn a_subscription_that_left_its_place_to_another_is_confirmed_once() {
     for connection in [staying, next] {
         assert_eq!(world.subscribers[&connection].confirmed_at, Some(0));
     }
-    assert_eq!(world.hubs[1].members(world.subscribers[&next].index).len(), 2);
+    assert_eq!(world.hubs[1].topic(world.subscribers[&next].index).members.len(), 2);
 }
 
 #[test]
@@ -242,7 +241,7 @@ fn leaving_members_keep_the_places_of_the_others_right() {
         world.check_caught_up();
     }
     let index = world.subscribers[&connections[0]].index;
-    let left: Vec<u32> = world.hubs[0].members(index).iter().map(|member| member.connection.slot).collect();
+    let left: Vec<u32> = world.hubs[0].topic(index).members.iter().map(|member| member.connection.slot).collect();
     assert!(left.len() == 3 && connections.iter().all(|connection| left.contains(connection)), "{left:?}");
 }
 

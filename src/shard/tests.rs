@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::command::{SharedMessage, TopicName};
+use crate::connection::Output;
 use crate::limits::TIMER_STEP_MS;
 use crate::proto::frame::MessageKind;
 use pair::{
@@ -197,7 +198,7 @@ fn a_late_id_does_nothing_to_the_slots_next_tenant() {
     shard.ended_writing(gone.id);
     shard.remove(gone.id);
     assert!(matches!(shard.output(gone.id), Output::Idle));
-    assert!(!shard.has_dirty());
+    assert!(!shard.has_flushes());
     assert_eq!((shard.connections_len(), shard.hub.subscriptions_len()), (1, 1));
 
     pair.send(tenant, &text("mine"));

@@ -127,15 +127,21 @@ impl World {
             _ => assert_eq!(position.offset, 1, "a new epoch counts from 1"),
         }
         self.logs[topic].push(number_of(&message.payload));
-        self.deliver(self.owner(topic), index, &message.payload);
+        self.deliver(self.owner(topic), index, message);
     }
 
-    pub(super) fn deliver(&mut self, shard: usize, index: TopicIndex, payload: &[u8]) {
-        for member in self.hubs[shard].members(index) {
-            let subscriber = self.subscribers.get_mut(&member.connection.slot).expect("members are subscribers");
+    /// Appends to the delivery log and flushes it at once; what waits and flushes in
+    /// slices is tested with the log itself.
+    pub(super) fn deliver(&mut self, shard: usize, index: TopicIndex, message: &SharedMessage) {
+        self.hubs[shard].append(index, message.kind, &message.payload, None);
+        while let Some(Delivery { connection, batch }) = self.hubs[shard].next_delivery() {
+            let subscriber = self.subscribers.get_mut(&connection.slot).expect("members are subscribers");
             assert_eq!((subscriber.shard, subscriber.index), (shard, index));
             assert!(subscriber.confirmed_at.is_some(), "nothing comes before the confirmation");
-            subscriber.received.push(number_of(payload));
+            let frame = batch.as_bytes();
+            let (header, len) = FrameHeader::decode(frame).unwrap().unwrap();
+            assert_eq!(len + header.payload_len as usize, frame.len(), "one message at a time");
+            subscriber.received.push(number_of(&frame[len..]));
         }
     }
 
@@ -174,8 +180,8 @@ impl World {
             Envelope::Interest { topic, from, sequence } => hub.interest(&topic, from, sequence, &mut out),
             Envelope::Disinterest { topic, from } => hub.disinterest(&topic, from, &mut out),
             Envelope::InterestAcknowledged { topic, sequence } => {
-                let mut confirmed = Vec::new();
-                hub.acknowledge(&topic, sequence, &mut confirmed);
+                hub.acknowledge(&topic, sequence);
+                let confirmed: Vec<_> = std::iter::from_fn(|| hub.next_confirmed()).collect();
                 let len = self.logs[self.topic_named(&topic)].len();
                 for id in confirmed {
                     let subscriber = self.subscribers.get_mut(&id.slot).expect("only living ones are confirmed");
@@ -199,7 +205,7 @@ impl World {
             }
             Envelope::Deliver { topic, message, .. } => {
                 if let Some(index) = hub.delivered_topic(&topic) {
-                    self.deliver(shard, index, &message.payload);
+                    self.deliver(shard, index, &message);
                 }
             }
             other => panic!("{other:?} is not for a hub"),

@@ -119,7 +119,7 @@ impl Pair {
     pub(super) fn flush(&mut self) {
         for shard in 0..SHARDS {
             loop {
-                while let Some(id) = self.shards[shard].next_dirty() {
+                while let Some(id) = self.shards[shard].next_flush(self.now) {
                     self.flush_one(Peer { shard, id });
                 }
                 match self.shards[shard].next_resumed() {
@@ -143,9 +143,15 @@ impl Pair {
             assert_eq!(transport.closed, None, "nothing is flushed after the end");
             match shard.output(peer.id) {
                 Output::Idle => return,
-                Output::Send((slices, count)) => {
+                output @ (Output::Send(_) | Output::SendSegments(_)) => {
                     assert!(!transport.ended, "nothing is sent after the end");
-                    let bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+                    let bytes: Vec<u8> = match output {
+                        Output::Send(bytes) => bytes.to_vec(),
+                        Output::SendSegments((slices, count)) => {
+                            slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect()
+                        }
+                        _ => Vec::new(),
+                    };
                     let taken = transport.room.map_or(bytes.len(), |room| room.min(bytes.len()));
                     transport.sent.extend_from_slice(&bytes[..taken]);
                     if let Some(room) = &mut transport.room {
