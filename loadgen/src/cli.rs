@@ -192,6 +192,9 @@ struct Common {
     /// Connects per second; never exceeded
     #[arg(long, value_name = "PER_SECOND", default_value_t = RAMP_DEFAULT, value_parser = rate)]
     ramp: f64,
+    /// How long a connection may take to open
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    timeout: Duration,
     /// Header to send with the upgrade, such as 'Authorization: Bearer abc'; may be repeated
     #[arg(long, value_name = "NAME: VALUE")]
     header: Vec<Header>,
@@ -280,6 +283,7 @@ fn build(kind: Kind, urls: Urls, connections: usize, load: Option<Load>, common:
         pace,
         payload_bytes: load.as_ref().map_or(PAYLOAD_BYTES_MIN, |load| load.payload),
         ramp: common.ramp,
+        handshake_timeout: common.timeout,
         duration: common.duration,
         grace: load.as_ref().map_or(Duration::ZERO, |load| load.grace),
         message_kind: if load.as_ref().is_some_and(|load| load.binary) {

@@ -26,8 +26,6 @@ pub const RAMP_DEFAULT: f64 = 2_000.0;
 pub const HANDSHAKES_PENDING_MAX: usize = 128;
 /// Failures without a single success after which a worker stops trying.
 pub const HOPELESS_FAILURES: usize = 16;
-/// From connect to 101.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a response's head.
 pub const RESPONSE_HEAD_BYTES_MAX: usize = 16 * 1024;
 

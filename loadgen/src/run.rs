@@ -119,7 +119,7 @@ impl Crew {
                 clock,
                 payload: payload.clone(),
                 scenario: scenario(number),
-                connector: Connector::new(members, pacer.clone()),
+                connector: Connector::new(members, pacer.clone(), plan.handshake_timeout),
                 poll,
                 wakers: crew.wakers.clone(),
                 commands,

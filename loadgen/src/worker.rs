@@ -23,7 +23,7 @@ use crate::connector::Connector;
 use crate::failure::{Failure, FailureCounts};
 use crate::latency::Latency;
 use crate::limits::{
-    CLOSE_TIMEOUT, CONNECTS_PER_TURN, EVENTS_PER_TURN, HANDSHAKE_TIMEOUT, READS_PER_TURN_MAX, RECEIVE_BUFFER_BYTES,
+    CLOSE_TIMEOUT, CONNECTS_PER_TURN, EVENTS_PER_TURN, READS_PER_TURN_MAX, RECEIVE_BUFFER_BYTES,
     SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX, UNSENT_BYTES_MAX,
 };
 use crate::payload::{Payload, Stamp};
@@ -214,10 +214,12 @@ impl Worker {
             }
         }
         // 3. Tell the other workers what was delivered.
-        let Setup { scenario, wakers, .. } = &mut self.setup;
+        let Setup { scenario, wakers, reporter, .. } = &mut self.setup;
         scenario.turn_done(&mut |worker| {
-            // A worker that cannot be woken has ended.
-            let _ = wakers[worker].wake();
+            // This worker is awake; one that cannot be woken has ended.
+            if worker != reporter.worker {
+                let _ = wakers[worker].wake();
+            }
         });
         // 4. Send what is due.
         self.send_due();
@@ -399,10 +401,10 @@ impl Worker {
         while let Some(deadline) = self.setup.connector.overdue(now) {
             let late = self.connections.get(deadline.slot).filter(|connection| connection.member == deadline.member);
             if let Some(connection) = late.filter(|connection| !connection.client.is_open()) {
-                let seconds = HANDSHAKE_TIMEOUT.as_secs();
+                let timeout = self.setup.plan.handshake_timeout;
                 let failure = match connection.is_connected() {
-                    true => Failure::HandshakeTimeout { seconds },
-                    false => Failure::ConnectTimeout { seconds },
+                    true => Failure::HandshakeTimeout(timeout),
+                    false => Failure::ConnectTimeout(timeout),
                 };
                 self.end(deadline.slot, End::Failed(failure));
             }
