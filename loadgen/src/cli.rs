@@ -27,7 +27,7 @@ const SOURCES_MAX: usize = 4096;
 
 /// The run without arguments: short, and gentle to a laptop.
 const DEFAULT_SUBSCRIBERS: usize = 100;
-const DEFAULT_RATE: f64 = 500.0;
+const DEFAULT_RATE: f64 = 200.0;
 const DEFAULT_DURATION: Duration = Duration::from_secs(5);
 const DEFAULT_FANOUT_URL: &str = "ws://127.0.0.1:8000/topics/loadgen";
 const DEFAULT_ECHO_URL: &str = "ws://127.0.0.1:8000/echo";

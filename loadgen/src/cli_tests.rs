@@ -17,7 +17,7 @@ fn without_arguments_it_is_a_short_fan_out_against_the_defaults() {
     assert_eq!(plan.kind, Kind::Fanout { publishers: 1 });
     assert_eq!(plan.target.to_string(), "ws://127.0.0.1:8000/topics/loadgen");
     assert_eq!((plan.connections, plan.duration), (100, Duration::from_secs(5)));
-    assert_eq!(plan.pace, Some(Pace::Open { rate: 500.0 }));
+    assert_eq!(plan.pace, Some(Pace::Open { rate: 200.0 }));
     assert!(plan.is_default);
 }
 

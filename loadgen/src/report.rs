@@ -6,10 +6,10 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 
 use crate::latency::Quantiles;
-use crate::limits::SCHEDULE_LAG_MAX;
+use crate::limits::{SCHEDULE_LAG_MAX, SCHEDULE_LAG_PART_MAX};
 use crate::plan::{Kind, Plan};
 use crate::scenario::Pace;
-use crate::worker::Outcome;
+use crate::tally::Outcome;
 
 /// Version of the JSON object. Fields may be added under the same version.
 const SCHEMA: u32 = 1;
@@ -114,6 +114,9 @@ impl Report {
     pub fn new(plan: &Plan, outcome: &Outcome, seconds: f64) -> Self {
         let Outcome { tally, connections, .. } = outcome;
         let lag = tally.schedule_lag.quantiles();
+        let latency = tally.latency.quantiles();
+        let lag_part = latency.map_or(0.0, |latency| latency.p99 * SCHEDULE_LAG_PART_MAX);
+        let lag_max_us = lag_part.max(SCHEDULE_LAG_MAX.as_secs_f64() * 1e6);
         let per_second = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
         let errors = connections.failures.total();
         let verdict = match connections.opened {
@@ -160,11 +163,11 @@ impl Report {
             errors_by_kind: failures().map(|(kind, failure)| (kind.to_owned(), failure.count)).collect(),
             error_examples: failures().map(|(kind, failure)| (kind.to_owned(), failure.example.clone())).collect(),
             close_unanswered: connections.close_unanswered,
-            latency_us: tally.latency.quantiles(),
+            latency_us: latency,
             handshake_us: connections.handshakes.quantiles(),
             schedule_lag_us: lag.map(|lag| lag.p99),
             schedule_lag_max_us: lag.map(|lag| lag.max),
-            late: lag.is_some_and(|lag| lag.p99 > SCHEDULE_LAG_MAX.as_secs_f64() * 1e6),
+            late: lag.is_some_and(|lag| lag.p99 > lag_max_us),
             notes: Vec::new(),
         }
     }
@@ -405,6 +408,9 @@ mod tests {
         let report = Report::new(&plan, &outcome, 1.0);
         assert!(report.late && report.to_text(&plan).contains("LATE"));
         assert!((4_990.0..5_010.0).contains(&report.schedule_lag_us.unwrap()));
+        // The same lag beside a latency of 100 ms means little.
+        (0..1_000).for_each(|_| outcome.tally.latency.record(100_000_000));
+        assert!(!Report::new(&plan, &outcome, 1.0).late);
     }
 
     #[test]

@@ -24,7 +24,8 @@ use crate::report::Report;
 use crate::scenario::{Pace, Scenario, echo::Echo, fanout, fanout::Fanout, idle::Idle};
 use crate::schedule::{Pacer, Window, window};
 use crate::shared::{Command, Counters, Counts, Notice, Reporter, Stage};
-use crate::worker::{self, Outcome, Setup, WAKE};
+use crate::tally::Outcome;
+use crate::worker::{self, Setup, WAKE};
 
 /// Why a run could not take place.
 #[derive(Debug, thiserror::Error)]
