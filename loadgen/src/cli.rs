@@ -27,7 +27,7 @@ const SOURCES_MAX: usize = 4096;
 
 /// The run without arguments: short, and gentle to a laptop.
 const DEFAULT_SUBSCRIBERS: usize = 100;
-const DEFAULT_RATE: f64 = 500.0;
+const DEFAULT_RATE: f64 = 200.0;
 const DEFAULT_DURATION: Duration = Duration::from_secs(5);
 const DEFAULT_FANOUT_URL: &str = "ws://127.0.0.1:8000/topics/loadgen";
 const DEFAULT_ECHO_URL: &str = "ws://127.0.0.1:8000/echo";
@@ -44,14 +44,19 @@ Examples:
       50 messages per second to each of 10,000 subscribers
   loadgen idle ws://127.0.0.1:8000/topics/room -c 15000 -d 60s
       open and hold 15,000 connections for a minute
+  loadgen fanout --help
+      all options of a scenario, with more examples
 
-Open and closed loop: with --rate every message has a time at which it is meant to leave, and its
-latency counts from there, even if the server or loadgen was late. Without --rate the next message
-waits for an answer, so a server that stalls is asked less: the figure is labelled service time.
+Open and closed loop:
+  With --rate, every message has a time at which it is meant to leave, and its
+  latency counts from there, even if the server or loadgen was late.
+  Without it, the next message waits for an answer, so a server that stalls is
+  asked less meanwhile: the figure is labelled service time.
 
 Exit codes:
-  0  every message arrived once, in order, unchanged, and no connection failed
-  1  messages were lost, duplicated, reordered or corrupted, or connections failed
+  0  every message arrived once, in order, unchanged; no connection failed
+  1  messages were lost, duplicated, reordered or corrupted, or connections
+     failed
   2  wrong usage, or more connections than this process may open
   3  not one connection could be opened
   4  loadgen itself failed";
@@ -73,7 +78,7 @@ Examples:
       100 messages per second to each of 1,000 subscribers of wsgate
   loadgen fanout ws://host:8000/topics/room -c 1000
       the next message when every subscriber has the last one
-  loadgen fanout ws://host:8000/topics/room -c 1000 --publishers 4 --publisher-query subscribe=off -R 400
+  loadgen fanout --publishers 4 --publisher-query subscribe=off -R 400
       four publishers that wsgate sends nothing back to
   loadgen fanout ws://host:8000/topics/room -c 500 -R 100 --json | jq .lost
       one figure for a script";
@@ -90,7 +95,8 @@ Examples:
 ///
 /// Without arguments: a short fan-out against wsgate on this machine.
 #[derive(Parser, Debug)]
-#[command(name = "loadgen", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "loadgen", version, after_help = EXAMPLES, disable_help_subcommand = true,
+          override_usage = "loadgen [SCENARIO [URL] [OPTIONS]]", subcommand_help_heading = "Scenarios")]
 pub struct Cli {
     #[command(subcommand)]
     scenario: Option<Scenario>,
@@ -135,8 +141,8 @@ struct Fanout {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = connections)]
     publishers: usize,
     /// Added to the URL of publishers, such as subscribe=off with wsgate
-    #[arg(long, value_name = "QUERY", default_value = "", value_parser = query)]
-    publisher_query: String,
+    #[arg(long, value_name = "QUERY", value_parser = query)]
+    publisher_query: Option<String>,
     #[command(flatten)]
     load: Load,
     #[command(flatten)]
@@ -170,6 +176,9 @@ struct Load {
     /// Send binary messages instead of text
     #[arg(long)]
     binary: bool,
+    /// How long to wait for missing messages at the end
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration)]
+    grace: Duration,
 }
 
 #[derive(Args, Debug)]
@@ -183,9 +192,9 @@ struct Common {
     /// Connects per second; never exceeded
     #[arg(long, value_name = "PER_SECOND", default_value_t = RAMP_DEFAULT, value_parser = rate)]
     ramp: f64,
-    /// How long to wait for missing messages at the end
-    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration)]
-    grace: Duration,
+    /// How long a connection may take to open
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    timeout: Duration,
     /// Header to send with the upgrade, such as 'Authorization: Bearer abc'; may be repeated
     #[arg(long, value_name = "NAME: VALUE")]
     header: Vec<Header>,
@@ -220,7 +229,7 @@ impl Cli {
         let plan = match self.scenario {
             None => default_plan(),
             Some(Scenario::Echo(Echo { url, connections, load, common })) => {
-                let (url, load) = (Urls { target: url, publisher_query: String::new() }, Some(load));
+                let (url, load) = (Urls { target: url, publisher_query: None }, Some(load));
                 build(Kind::Echo, url, connections, load, common)
             }
             Some(Scenario::Fanout(Fanout { url, connections, publishers, publisher_query, load, common })) => {
@@ -228,7 +237,7 @@ impl Cli {
                 build(Kind::Fanout { publishers }, url, connections, Some(load), common)
             }
             Some(Scenario::Idle(Idle { url, connections, common })) => {
-                let url = Urls { target: url, publisher_query: String::new() };
+                let url = Urls { target: url, publisher_query: None };
                 build(Kind::Idle, url, connections, None, common)
             }
         };
@@ -239,7 +248,7 @@ impl Cli {
 
 struct Urls {
     target: Target,
-    publisher_query: String,
+    publisher_query: Option<String>,
 }
 
 /// The run of `loadgen` without arguments: what `fanout` would do with the defaults.
@@ -268,15 +277,20 @@ fn build(kind: Kind, urls: Urls, connections: usize, load: Option<Load>, common:
     Plan {
         kind,
         request: request(&urls.target),
-        publisher_request: request(&urls.target.with_query(&urls.publisher_query)),
+        publisher_request: request(&urls.target.with_query(urls.publisher_query.as_deref().unwrap_or_default())),
         target: urls.target,
         connections,
         pace,
         payload_bytes: load.as_ref().map_or(PAYLOAD_BYTES_MIN, |load| load.payload),
-        message_kind: if load.is_some_and(|load| load.binary) { MessageKind::Binary } else { MessageKind::Text },
         ramp: common.ramp,
+        handshake_timeout: common.timeout,
         duration: common.duration,
-        grace: common.grace,
+        grace: load.as_ref().map_or(Duration::ZERO, |load| load.grace),
+        message_kind: if load.as_ref().is_some_and(|load| load.binary) {
+            MessageKind::Binary
+        } else {
+            MessageKind::Text
+        },
         threads: threads.min(connections + publishers),
         sources: common.source.map_or(Vec::new(), |sources| sources.0),
         is_default: false,

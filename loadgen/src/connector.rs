@@ -4,16 +4,19 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use wsgate::time::Time;
 
-use crate::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_PENDING_MAX, HOPELESS_FAILURES};
+use crate::limits::{HANDSHAKES_PENDING_MAX, HOPELESS_FAILURES};
 use crate::schedule::Pacer;
 
 /// The ramp of one worker.
 #[derive(Debug)]
 pub struct Connector {
     pacer: Arc<Mutex<Pacer>>,
+    /// From connect to 101.
+    timeout: Duration,
     members: usize,
     next: usize,
     under_way: usize,
@@ -37,10 +40,12 @@ pub struct Deadline {
 }
 
 impl Connector {
-    /// Members 0 to `members`, at the pace that all workers share.
-    pub fn new(members: usize, pacer: Arc<Mutex<Pacer>>) -> Self {
+    /// Members 0 to `members`, at the pace that all workers share. A handshake may
+    /// take `timeout` from the first SYN on.
+    pub fn new(members: usize, pacer: Arc<Mutex<Pacer>>, timeout: Duration) -> Self {
         Self {
             pacer,
+            timeout,
             members,
             next: 0,
             under_way: 0,
@@ -74,7 +79,7 @@ impl Connector {
 
     /// The connect of `member` is under way, in `slot`.
     pub fn begun(&mut self, slot: usize, member: usize, now: Time) {
-        self.deadlines.push_back(Deadline { slot, member, at: now + HANDSHAKE_TIMEOUT });
+        self.deadlines.push_back(Deadline { slot, member, at: now + self.timeout });
     }
 
     /// A handshake came to its end, well or not.
@@ -113,8 +118,10 @@ impl Connector {
 mod tests {
     use super::*;
 
+    const TIMEOUT: Duration = Duration::from_secs(10);
+
     fn connector(members: usize, rate: f64) -> Connector {
-        Connector::new(members, Arc::new(Mutex::new(Pacer::new(rate))))
+        Connector::new(members, Arc::new(Mutex::new(Pacer::new(rate))), TIMEOUT)
     }
 
     #[test]
@@ -158,7 +165,7 @@ mod tests {
         let mut connector = connector(2, 1e7);
         connector.next(Time(0));
         connector.begun(7, 0, Time(0));
-        let due = Time(0) + HANDSHAKE_TIMEOUT;
+        let due = Time(0) + TIMEOUT;
         assert_eq!(connector.overdue(Time(due.0 - 1)), None);
         assert_eq!(connector.overdue(due), Some(Deadline { slot: 7, member: 0, at: due }));
         assert_eq!(connector.overdue(due), None);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
 use wsgate::proto::error::ProtocolError;
 
@@ -12,11 +13,8 @@ pub enum Failure {
     #[error("nobody listens at the address")]
     ConnectRefused,
     /// No answer to the connect.
-    #[error("no answer within {seconds} s")]
-    ConnectTimeout {
-        /// The bound in force.
-        seconds: u64,
-    },
+    #[error("no answer within {0:?}")]
+    ConnectTimeout(Duration),
     /// Any other error of the operating system while connecting.
     #[error("{0}")]
     ConnectFailed(io::Error),
@@ -32,11 +30,8 @@ pub enum Failure {
     #[error("{0}")]
     HandshakeInvalid(String),
     /// Connected, but no complete answer to the upgrade.
-    #[error("no answer to the upgrade within {seconds} s")]
-    HandshakeTimeout {
-        /// The bound in force.
-        seconds: u64,
-    },
+    #[error("no answer to the upgrade within {0:?}")]
+    HandshakeTimeout(Duration),
     /// The server broke the protocol.
     #[error("{0}")]
     Protocol(#[from] ProtocolError),
@@ -79,11 +74,11 @@ impl Failure {
     pub fn kind(&self) -> String {
         match self {
             Self::ConnectRefused => "connect refused".into(),
-            Self::ConnectTimeout { .. } => "connect timeout".into(),
+            Self::ConnectTimeout(_) => "connect timeout".into(),
             Self::ConnectFailed(_) => "connect failed".into(),
             Self::HandshakeStatus { status, .. } => format!("handshake status {status}"),
             Self::HandshakeInvalid(_) => "handshake invalid".into(),
-            Self::HandshakeTimeout { .. } => "handshake timeout".into(),
+            Self::HandshakeTimeout(_) => "handshake timeout".into(),
             Self::Protocol(_) => "protocol error".into(),
             Self::ClosedByServer { code: Some(code), .. } => format!("closed by server {code}"),
             Self::ClosedByServer { code: None, .. } => "closed by server without code".into(),

@@ -26,8 +26,6 @@ pub const RAMP_DEFAULT: f64 = 2_000.0;
 pub const HANDSHAKES_PENDING_MAX: usize = 128;
 /// Failures without a single success after which a worker stops trying.
 pub const HOPELESS_FAILURES: usize = 16;
-/// From connect to 101.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a response's head.
 pub const RESPONSE_HEAD_BYTES_MAX: usize = 16 * 1024;
 
@@ -57,8 +55,10 @@ pub const SPARE_BUFFERS_MAX: usize = 1024;
 /// Capacity above which an output buffer is not kept, beside one message.
 pub const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
-/// Schedule lag (99th percentile) above which a run is marked: loadgen was late.
+/// A run is marked late if its schedule lag (99th percentile) is above both this...
 pub const SCHEDULE_LAG_MAX: Duration = Duration::from_millis(1);
+/// ... and this part of its latency (99th percentile): less changes no conclusion.
+pub const SCHEDULE_LAG_PART_MAX: f64 = 0.1;
 /// Time between two updates of the progress line.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 

@@ -1,5 +1,6 @@
 //! The command line program. Exit codes: see `loadgen --help`.
 
+use std::io::{Write as _, stdout};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -36,10 +37,12 @@ fn main() -> ExitCode {
     } else if plan.is_default {
         report.note("Next: loadgen --help, or loadgen echo --connections 1000 --rate 20000".to_owned());
     }
-    if json {
-        println!("{}", report.to_json());
-    } else if report.verdict != Verdict::NotConnected {
-        print!("{}", report.to_text(&plan));
-    }
+    let text = match report.verdict {
+        _ if json => report.to_json() + "\n",
+        Verdict::NotConnected => String::new(),
+        _ => report.to_text(&plan),
+    };
+    // A reader that has left, such as `head`, is no failure of the run.
+    let _ = stdout().write_all(text.as_bytes());
     ExitCode::from(report.verdict.exit_code())
 }

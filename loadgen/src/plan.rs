@@ -55,6 +55,8 @@ pub struct Plan {
     pub message_kind: MessageKind,
     /// Connects per second.
     pub ramp: f64,
+    /// How long a connection may take from the first SYN to the 101.
+    pub handshake_timeout: Duration,
     /// How long messages are sent.
     pub duration: Duration,
     /// How long answers are waited for after that.

@@ -6,10 +6,10 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 
 use crate::latency::Quantiles;
-use crate::limits::SCHEDULE_LAG_MAX;
+use crate::limits::{SCHEDULE_LAG_MAX, SCHEDULE_LAG_PART_MAX};
 use crate::plan::{Kind, Plan};
 use crate::scenario::Pace;
-use crate::worker::Outcome;
+use crate::tally::Outcome;
 
 /// Version of the JSON object. Fields may be added under the same version.
 const SCHEMA: u32 = 1;
@@ -114,6 +114,9 @@ impl Report {
     pub fn new(plan: &Plan, outcome: &Outcome, seconds: f64) -> Self {
         let Outcome { tally, connections, .. } = outcome;
         let lag = tally.schedule_lag.quantiles();
+        let latency = tally.latency.quantiles();
+        let lag_part = latency.map_or(0.0, |latency| latency.p99 * SCHEDULE_LAG_PART_MAX);
+        let lag_max_us = lag_part.max(SCHEDULE_LAG_MAX.as_secs_f64() * 1e6);
         let per_second = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
         let errors = connections.failures.total();
         let verdict = match connections.opened {
@@ -160,11 +163,11 @@ impl Report {
             errors_by_kind: failures().map(|(kind, failure)| (kind.to_owned(), failure.count)).collect(),
             error_examples: failures().map(|(kind, failure)| (kind.to_owned(), failure.example.clone())).collect(),
             close_unanswered: connections.close_unanswered,
-            latency_us: tally.latency.quantiles(),
+            latency_us: latency,
             handshake_us: connections.handshakes.quantiles(),
             schedule_lag_us: lag.map(|lag| lag.p99),
             schedule_lag_max_us: lag.map(|lag| lag.max),
-            late: lag.is_some_and(|lag| lag.p99 > SCHEDULE_LAG_MAX.as_secs_f64() * 1e6),
+            late: lag.is_some_and(|lag| lag.p99 > lag_max_us),
             notes: Vec::new(),
         }
     }
@@ -325,7 +328,90 @@ pub fn grouped(value: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::Cli;
+    use crate::failure::Failure;
+
+    fn plan(arguments: &str) -> Plan {
+        Cli::parse_from(arguments.split(' ')).into_plan().unwrap()
+    }
+
+    /// The outcome of one connection that sent `sent` and got back `sent - lost`.
+    fn outcome(sent: u64, lost: u64) -> Outcome {
+        let mut outcome = Outcome::default();
+        outcome.connections.opened = 1;
+        (outcome.tally.sent, outcome.tally.received, outcome.tally.lost) = (sent, sent - lost, lost);
+        (lost..sent).for_each(|_| outcome.tally.latency.record(1_000_000));
+        outcome
+    }
+
+    #[test]
+    fn the_json_object_has_what_scripts_rely_on() {
+        let json = Report::new(&plan("loadgen echo -c 1 -R 5"), &outcome(10, 0), 2.0).to_json();
+        assert!(!json.contains('\n'));
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        for name in ["scenario", "mode", "errors_by_kind", "latency_us"] {
+            assert!(!json[name].is_null(), "{name}");
+        }
+        for (name, value) in [("seconds", 2.0), ("rate", 5.0), ("sent", 10.0), ("received", 10.0), ("lost", 0.0)] {
+            assert_eq!(json[name].as_f64(), Some(value), "{name}");
+        }
+        for name in ["duplicated", "reordered", "errors", "corrupted"] {
+            assert_eq!(json[name].as_u64(), Some(0), "{name}");
+        }
+        for name in ["p50", "p90", "p99", "p999", "p9999", "max"] {
+            assert!((999.0..1_001.0).contains(&json["latency_us"][name].as_f64().unwrap()), "{name}");
+        }
+    }
+
+    #[test]
+    fn any_fault_and_any_error_decides_the_exit_code() {
+        let plan = plan("loadgen echo -c 1");
+        assert_eq!(Report::new(&plan, &outcome(10, 0), 1.0).verdict.exit_code(), 0);
+        assert_eq!(Report::new(&plan, &outcome(10, 1), 1.0).verdict.exit_code(), 1);
+        type Counter = fn(&mut Outcome) -> &mut u64;
+        let faults: [Counter; 3] =
+            [|o| &mut o.tally.duplicated, |o| &mut o.tally.reordered, |o| &mut o.tally.corrupted];
+        for fault in faults {
+            let mut outcome = outcome(10, 0);
+            *fault(&mut outcome) = 1;
+            assert_eq!(Report::new(&plan, &outcome, 1.0).verdict.exit_code(), 1);
+        }
+        let mut failed = outcome(10, 0);
+        failed.connections.failures.add(&Failure::Disconnected);
+        assert_eq!(Report::new(&plan, &failed, 1.0).verdict.exit_code(), 1);
+        failed.connections.opened = 0;
+        assert_eq!(Report::new(&plan, &failed, 1.0).verdict.exit_code(), 3);
+    }
+
+    #[test]
+    fn a_newcomer_without_a_server_is_told_to_start_it() {
+        let mut outcome = Outcome::default();
+        outcome.connections.failures.add(&Failure::ConnectRefused);
+        let advice = |arguments: &str| {
+            let plan = plan(arguments);
+            Report::new(&plan, &outcome, 0.0).why_not_connected(&plan)
+        };
+        assert!(advice("loadgen").contains("start wsgate first: cargo run --release"));
+        assert!(advice("loadgen echo ws://10.0.0.1/").contains("is the server running"));
+    }
+
+    #[test]
+    fn a_run_that_was_late_says_so() {
+        let plan = plan("loadgen echo -c 1 -R 5");
+        let mut outcome = outcome(100, 0);
+        (0..100).for_each(|_| outcome.tally.schedule_lag.record(900_000));
+        assert!(!Report::new(&plan, &outcome, 1.0).late);
+        (0..2).for_each(|_| outcome.tally.schedule_lag.record(5_000_000));
+        let report = Report::new(&plan, &outcome, 1.0);
+        assert!(report.late && report.to_text(&plan).contains("LATE"));
+        assert!((4_990.0..5_010.0).contains(&report.schedule_lag_us.unwrap()));
+        // The same lag beside a latency of 100 ms means little.
+        (0..1_000).for_each(|_| outcome.tally.latency.record(100_000_000));
+        assert!(!Report::new(&plan, &outcome, 1.0).late);
+    }
 
     #[test]
     fn numbers_read_well() {

@@ -24,7 +24,8 @@ use crate::report::Report;
 use crate::scenario::{Pace, Scenario, echo::Echo, fanout, fanout::Fanout, idle::Idle};
 use crate::schedule::{Pacer, Window, window};
 use crate::shared::{Command, Counters, Counts, Notice, Reporter, Stage};
-use crate::worker::{self, Outcome, Setup, WAKE};
+use crate::tally::Outcome;
+use crate::worker::{self, Setup, WAKE};
 
 /// Why a run could not take place.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +120,7 @@ impl Crew {
                 clock,
                 payload: payload.clone(),
                 scenario: scenario(number),
-                connector: Connector::new(members, pacer.clone()),
+                connector: Connector::new(members, pacer.clone(), plan.handshake_timeout),
                 poll,
                 wakers: crew.wakers.clone(),
                 commands,

@@ -1,5 +1,8 @@
-//! What a scenario counted: the part of a report that is about messages.
+//! What a worker counted, of messages and of connections.
 
+use wsgate::time::Time;
+
+use crate::failure::FailureCounts;
 use crate::latency::Latency;
 
 /// Counters of messages, and their latencies.
@@ -42,5 +45,44 @@ impl Tally {
     /// Every message arrived once, in order, unchanged.
     pub fn is_faultless(&self) -> bool {
         self.lost == 0 && self.duplicated == 0 && self.reordered == 0 && self.corrupted == 0
+    }
+}
+
+/// What a worker brings home.
+#[derive(Default, Debug)]
+pub struct Outcome {
+    /// About messages.
+    pub tally: Tally,
+    /// About connections.
+    pub connections: Connections,
+    /// When sending was done.
+    pub sent_at: Option<Time>,
+}
+
+/// Counters of connections.
+#[derive(Default, Debug)]
+pub struct Connections {
+    /// Handshakes that were completed.
+    pub opened: u64,
+    /// Open connections that ended before we closed them.
+    pub dropped: u64,
+    /// Connections whose Close the server did not answer in time.
+    pub close_unanswered: u64,
+    /// What went wrong.
+    pub failures: FailureCounts,
+    /// From the first SYN to the 101.
+    pub handshakes: Latency,
+}
+
+impl Outcome {
+    /// Adds another worker's.
+    pub fn merge(&mut self, other: &Self) {
+        self.tally.merge(&other.tally);
+        self.connections.opened += other.connections.opened;
+        self.connections.dropped += other.connections.dropped;
+        self.connections.close_unanswered += other.connections.close_unanswered;
+        self.connections.failures.merge(&other.connections.failures);
+        self.connections.handshakes.merge(&other.connections.handshakes);
+        self.sent_at = self.sent_at.max(other.sent_at);
     }
 }

@@ -20,10 +20,9 @@ use crate::client::{self, Client, Event, Tools};
 use crate::clock::Clock;
 use crate::connection::{Connection, Received};
 use crate::connector::Connector;
-use crate::failure::{Failure, FailureCounts};
-use crate::latency::Latency;
+use crate::failure::Failure;
 use crate::limits::{
-    CLOSE_TIMEOUT, CONNECTS_PER_TURN, EVENTS_PER_TURN, HANDSHAKE_TIMEOUT, READS_PER_TURN_MAX, RECEIVE_BUFFER_BYTES,
+    CLOSE_TIMEOUT, CONNECTS_PER_TURN, EVENTS_PER_TURN, READS_PER_TURN_MAX, RECEIVE_BUFFER_BYTES,
     SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX, UNSENT_BYTES_MAX,
 };
 use crate::payload::{Payload, Stamp};
@@ -32,7 +31,7 @@ use crate::random::Random;
 use crate::scenario::{Pace, Scenario};
 use crate::schedule::Window;
 use crate::shared::{Command, Counters, Counts, Reporter, Stage};
-use crate::tally::Tally;
+use crate::tally::{Connections, Outcome};
 
 /// Token of the waker; connections have their slot.
 pub const WAKE: Token = Token(usize::MAX);
@@ -64,45 +63,6 @@ pub struct Setup {
     pub reporter: Reporter,
     /// All workers' counters.
     pub counters: Arc<[Counters]>,
-}
-
-/// What a worker brings home.
-#[derive(Default, Debug)]
-pub struct Outcome {
-    /// About messages.
-    pub tally: Tally,
-    /// About connections.
-    pub connections: Connections,
-    /// When sending was done.
-    pub sent_at: Option<Time>,
-}
-
-/// Counters of connections.
-#[derive(Default, Debug)]
-pub struct Connections {
-    /// Handshakes that were completed.
-    pub opened: u64,
-    /// Open connections that ended before we closed them.
-    pub dropped: u64,
-    /// Connections whose Close the server did not answer in time.
-    pub close_unanswered: u64,
-    /// What went wrong.
-    pub failures: FailureCounts,
-    /// From the first SYN to the 101.
-    pub handshakes: Latency,
-}
-
-impl Outcome {
-    /// Adds another worker's.
-    pub fn merge(&mut self, other: &Self) {
-        self.tally.merge(&other.tally);
-        self.connections.opened += other.connections.opened;
-        self.connections.dropped += other.connections.dropped;
-        self.connections.close_unanswered += other.connections.close_unanswered;
-        self.connections.failures.merge(&other.connections.failures);
-        self.connections.handshakes.merge(&other.connections.handshakes);
-        self.sent_at = self.sent_at.max(other.sent_at);
-    }
 }
 
 /// The worker's thread, from the first connect to the last close.
@@ -214,10 +174,12 @@ impl Worker {
             }
         }
         // 3. Tell the other workers what was delivered.
-        let Setup { scenario, wakers, .. } = &mut self.setup;
+        let Setup { scenario, wakers, reporter, .. } = &mut self.setup;
         scenario.turn_done(&mut |worker| {
-            // A worker that cannot be woken has ended.
-            let _ = wakers[worker].wake();
+            // This worker is awake; one that cannot be woken has ended.
+            if worker != reporter.worker {
+                let _ = wakers[worker].wake();
+            }
         });
         // 4. Send what is due.
         self.send_due();
@@ -399,10 +361,10 @@ impl Worker {
         while let Some(deadline) = self.setup.connector.overdue(now) {
             let late = self.connections.get(deadline.slot).filter(|connection| connection.member == deadline.member);
             if let Some(connection) = late.filter(|connection| !connection.client.is_open()) {
-                let seconds = HANDSHAKE_TIMEOUT.as_secs();
+                let timeout = self.setup.plan.handshake_timeout;
                 let failure = match connection.is_connected() {
-                    true => Failure::HandshakeTimeout { seconds },
-                    false => Failure::ConnectTimeout { seconds },
+                    true => Failure::HandshakeTimeout(timeout),
+                    false => Failure::ConnectTimeout(timeout),
                 };
                 self.end(deadline.slot, End::Failed(failure));
             }

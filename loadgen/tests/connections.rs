@@ -45,6 +45,18 @@ fn a_server_that_ends_the_connection_instead_of_answering_is_named() {
 }
 
 #[test]
+fn a_server_that_never_answers_the_upgrade_is_named() {
+    let (sender, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let address = tcp_server(move |_stream| {
+        let _ = released.lock().unwrap().recv(); // Until the test is over.
+    });
+    let run = loadgen("idle", address, "-c 2 -d 1s --timeout 100ms");
+    assert_eq!((run.code, errors(&run).as_str()), (3, "{\"handshake timeout\":2}"));
+    drop(sender);
+}
+
+#[test]
 fn some_connections_refused_are_errors_of_a_run_that_goes_on() {
     let seats = Mutex::new(2);
     let address = tcp_server(move |mut stream| {

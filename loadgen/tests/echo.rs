@@ -5,7 +5,7 @@ mod common;
 use common::{changed, echo_server, loadgen, swapped};
 
 /// 200 messages over two connections, 100 on each.
-const LOAD: &str = "-c 2 -R 200 -d 1s --grace 500ms";
+const LOAD: &str = "-c 2 -R 200 -d 1s --grace 2s";
 
 #[test]
 fn a_correct_server_gets_a_clean_report_and_exit_code_0() {
@@ -57,7 +57,7 @@ fn a_changed_message_is_corrupted() {
 #[test]
 fn a_closed_loop_goes_on_beside_a_lost_message() {
     let server = echo_server(|number, message| if number == 0 { vec![] } else { vec![message] });
-    let run = loadgen("echo", server, "-c 1 --in-flight 2 -d 300ms --grace 300ms");
+    let run = loadgen("echo", server, "-c 1 --in-flight 2 -d 300ms --grace 1s");
     assert_eq!((run.code, run.faults()), (1, vec![("lost", 1)]));
     assert!(run.count("received") > 1, "{}", run.json);
 }

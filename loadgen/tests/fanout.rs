@@ -5,9 +5,9 @@ mod common;
 use common::{changed, loadgen, topic_server};
 
 /// 50 messages of two publishers to five subscribers.
-const LOAD: &str = "-c 5 --publishers 2 -R 100 -d 500ms --grace 500ms";
+const LOAD: &str = "-c 5 --publishers 2 --publisher-query publisher -R 100 -d 500ms --grace 2s";
 
-/// Connection 0 is a subscriber: publishers connect last on one worker.
+/// Something else than message `at` for one of the subscribers.
 fn to_the_first(at: usize, make: fn(Vec<u8>) -> Vec<Vec<u8>>) -> std::net::SocketAddr {
     topic_server(
         move |connection, number, message| {
@@ -39,20 +39,20 @@ fn closed_loop_publishes_when_every_subscriber_has_the_last_message() {
 
 #[test]
 fn a_delivery_that_is_missing_is_lost() {
-    let run = loadgen("fanout", to_the_first(7, |_| vec![]), &format!("{LOAD} -t 1"));
+    let run = loadgen("fanout", to_the_first(7, |_| vec![]), LOAD);
     assert_eq!((run.code, run.faults()), (1, vec![("lost", 1)]));
     assert_eq!(run.count("received"), 249);
 }
 
 #[test]
 fn the_last_deliveries_missing_are_lost_too() {
-    let run = loadgen("fanout", to_the_first(49, |_| vec![]), &format!("{LOAD} -t 1"));
+    let run = loadgen("fanout", to_the_first(49, |_| vec![]), LOAD);
     assert_eq!((run.code, run.faults()), (1, vec![("lost", 1)]));
 }
 
 #[test]
 fn a_repeated_delivery_is_duplicated() {
-    let run = loadgen("fanout", to_the_first(7, |message| vec![message.clone(), message]), &format!("{LOAD} -t 1"));
+    let run = loadgen("fanout", to_the_first(7, |message| vec![message.clone(), message]), LOAD);
     assert_eq!((run.code, run.faults()), (1, vec![("duplicated", 1)]));
     assert_eq!(run.count("received"), 250);
 }
@@ -69,20 +69,20 @@ fn a_late_delivery_is_reordered() {
         (0, 8) => [Some(message), held.lock().unwrap().take()].into_iter().flatten().collect(),
         _ => vec![message],
     });
-    let run = loadgen("fanout", server, "-c 5 -R 100 -d 500ms --grace 500ms -t 1");
+    let run = loadgen("fanout", server, "-c 5 --publisher-query publisher -R 100 -d 500ms");
     assert_eq!((run.code, run.faults()), (1, vec![("reordered", 1)]));
     assert_eq!(run.count("received"), 250);
 }
 
 #[test]
 fn a_changed_delivery_is_corrupted() {
-    let run = loadgen("fanout", to_the_first(7, |message| vec![changed(message, 63)]), &format!("{LOAD} -t 1"));
+    let run = loadgen("fanout", to_the_first(7, |message| vec![changed(message, 63)]), LOAD);
     assert_eq!((run.code, run.faults()), (1, vec![("corrupted", 1)]));
 }
 
 #[test]
 fn words_of_the_server_are_foreign_and_no_fault() {
     let server = to_the_first(7, |message| vec![b"{\"welcome\":true}".to_vec(), message]);
-    let run = loadgen("fanout", server, &format!("{LOAD} -t 1"));
+    let run = loadgen("fanout", server, LOAD);
     assert_eq!((run.code, run.faults()), (0, vec![("foreign", 1)]));
 }

@@ -10,6 +10,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
+use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};
 use wsgate::proto::frame::{self, OpCode};
 
@@ -88,12 +89,22 @@ pub fn echo_server(answers: impl Fn(usize, Vec<u8>) -> Vec<Vec<u8>> + Send + Syn
     })
 }
 
-/// Sends each message to every connection, its sender included, in one order.
+/// Sends each message to every connection, its sender included, in one order; but
+/// not to those with the query `publisher`, so that connection 0 is a subscriber.
 /// `deliveries` makes of each what connection `i` gets in place of message `k`.
 pub fn topic_server(deliveries: impl Fn(usize, usize, Vec<u8>) -> Vec<Vec<u8>> + Send + Sync + 'static) -> SocketAddr {
     let topic = Mutex::new((Vec::<TcpStream>::new(), 0));
-    server(move |mut socket| {
-        topic.lock().unwrap().0.push(socket.get_ref().try_clone().unwrap());
+    tcp_server(move |stream| {
+        let member = stream.try_clone().unwrap();
+        // Before the 101 leaves: who is connected is subscribed.
+        #[allow(clippy::result_large_err)] // The type is tungstenite's.
+        let subscribe = |request: &Request, response: Response| {
+            if request.uri().query() != Some("publisher") {
+                topic.lock().unwrap().0.push(member);
+            }
+            Ok(response)
+        };
+        let mut socket = tungstenite::accept_hdr(stream, subscribe).unwrap();
         while let Ok(message) = socket.read() {
             let Message::Text(text) = message else { continue };
             let (members, number) = &mut *topic.lock().unwrap();
