@@ -13,6 +13,7 @@ pub mod hub;
 pub mod id;
 pub mod limits;
 pub mod origin;
+pub mod policy;
 pub mod proto;
 #[cfg(feature = "server")]
 pub mod server;

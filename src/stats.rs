@@ -143,6 +143,10 @@ pub struct ShardStats {
     pub deliveries: Cell,
     /// Messages that this shard put in order as the owner of their topic.
     pub published: Cell,
+    /// Messages dropped for a subscriber that was told how many.
+    pub dropped: Cell,
+    /// Messages of `latest_only` topics that a newer one replaced for a subscriber.
+    pub conflated: Cell,
     /// Gauge: bytes waiting in the queues of connections.
     pub queue_bytes: Cell,
     /// Gauge: topics in the table, those without subscribers included.

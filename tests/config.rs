@@ -414,6 +414,7 @@ fn another_value(setting: &Setting) -> String {
         Kind::Switch => "false".to_owned(),
         Kind::Subset(_) => String::new(),
         Kind::Hosts { .. } => "example.com".to_owned(),
+        Kind::Policies => "a = latest_only".to_owned(),
         Kind::Secret => KEY.to_owned(),
     }
 }

@@ -68,15 +68,20 @@ impl Batch {
         (ranges, self.messages - excluded.len() as u32)
     }
 
+    /// The end of the frame that begins at a position.
+    pub fn next_frame(&self, start: usize) -> usize {
+        match FrameHeader::decode(&self.bytes[start..]) {
+            Ok(Some((header, len))) => start + len + header.payload_len as usize,
+            other => panic!("a batch holds whole frames, not {other:?} at {start}"),
+        }
+    }
+
     /// The end of the frame that a position is inside of; the position itself if a frame
     /// begins there. Walks from the start, so it is for rare cases.
     pub fn frame_end(&self, position: usize) -> usize {
         let mut end = 0;
         while end < position {
-            match FrameHeader::decode(&self.bytes[end..]) {
-                Ok(Some((header, len))) => end += len + header.payload_len as usize,
-                other => panic!("a batch holds whole frames, not {other:?} at {end}"),
-            }
+            end = self.next_frame(end);
         }
         end
     }

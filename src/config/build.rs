@@ -11,6 +11,7 @@ use super::layers::Layers;
 use super::secret::ApiKey;
 use super::value::{Kind, Value};
 use super::{Config, Limits, Security, Timeouts};
+use crate::policy::TopicPolicies;
 
 /// Descriptors that "auto" keeps from connections: listeners, event loops, the API's
 /// connections, log files.
@@ -60,6 +61,7 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
             topics_idle_max: values.whole("limits.topics_idle_max"),
             mailbox_entries: values.whole("limits.mailbox_entries"),
             overflow_bytes_max: values.whole("limits.overflow_bytes_max"),
+            queue_bytes_total_max: values.whole("limits.queue_bytes_total_max"),
             kernel_unsent_bytes: values.whole("limits.kernel_unsent_bytes"),
         },
         timeouts: Timeouts {
@@ -70,6 +72,9 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
             unacknowledged: values.milliseconds("timeouts.unacknowledged_ms"),
             drain: values.milliseconds("timeouts.drain_ms"),
         },
+        slow_consumers: TopicPolicies::new(
+            values.list("topics.slow_consumers").iter().filter_map(|rule| TopicPolicies::parse_rule(rule)).collect(),
+        ),
         security: Security {
             allowed_hosts: values.list("security.allowed_hosts"),
             check_host: development,

@@ -15,6 +15,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::policy::TopicPolicies;
+
 mod build;
 mod choice;
 pub mod cli;
@@ -57,6 +59,8 @@ pub struct Config {
     pub limits: Limits,
     /// Patience.
     pub timeouts: Timeouts,
+    /// What is done with subscribers that read too slowly.
+    pub slow_consumers: TopicPolicies,
     /// Who may connect, and do what.
     pub security: Security,
     /// What API requests must carry in `X-API-Key`; nothing asks for nothing.
@@ -96,6 +100,8 @@ pub struct Limits {
     /// Bytes of messages waiting for another shard's full ring above which publishing
     /// pauses.
     pub overflow_bytes_max: usize,
+    /// Bytes that may wait for all connections together.
+    pub queue_bytes_total_max: usize,
     /// Bytes not yet sent that the kernel takes for one connection.
     pub kernel_unsent_bytes: usize,
 }

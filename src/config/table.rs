@@ -4,7 +4,7 @@
 
 use super::choice::{Io, LogLevel, Mode};
 use super::setting::Setting;
-use super::value::Kind::{self, Address, Choice, Hosts, Secret, Subset, Switch};
+use super::value::Kind::{self, Address, Choice, Hosts, Policies, Secret, Subset, Switch};
 use super::value::Unit;
 
 const KIB: u64 = 1024;
@@ -29,6 +29,7 @@ pub(super) static SECTIONS: &[(&str, &str)] = &[
     ("", "Where wsgate listens, and with what."),
     ("security", "Who may connect, and do what."),
     ("admin_api", "The HTTP API for back ends and operators, on the admin address."),
+    ("topics", "What is done for topics by their names."),
     ("limits", "Bounds, so that no client takes what belongs to the others."),
     ("timeouts", "How long wsgate waits."),
     ("dialects", "Paths that only try out a connection."),
@@ -125,6 +126,16 @@ pub static SETTINGS: &[Setting] = &[
         reason: "A request is held in memory until its message is in order.",
     },
     Setting {
+        key: "topics.slow_consumers",
+        kind: Policies,
+        default: "",
+        help: "What is done with a subscriber for whom more waits than limits.queue_bytes_max, by topic.",
+        reason: "The first pattern that matches counts; without one it is \"disconnect\": close code 4008. \
+                 \"drop_oldest\" drops what is oldest and sends {\"gap\":N} to those that connected with ?gaps=on, and \
+                 closes others. \"latest_only\" is for topics whose messages replace each other: who is behind gets the \
+                 newest alone.",
+    },
+    Setting {
         key: "limits.connections_max",
         kind: count(1, 16_777_216),
         default: "auto",
@@ -200,6 +211,13 @@ pub static SETTINGS: &[Setting] = &[
         default: "16 MiB",
         help: "Messages waiting for another shard's full ring above which publishing pauses.",
         reason: "What was accepted is kept; publishers wait, or get 503 over HTTP.",
+    },
+    Setting {
+        key: "limits.queue_bytes_total_max",
+        kind: bytes(MIB, 1024 * GIB),
+        default: "256 MiB",
+        help: "Bytes that may wait for all connections together; shared messages count once.",
+        reason: "Above it the connections for which most waits are closed with 4008, until it holds again.",
     },
     Setting {
         key: "limits.kernel_unsent_bytes",

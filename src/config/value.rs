@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 
 use super::secret::ApiKey;
+use crate::policy::{SlowConsumerPolicy, TopicPolicies};
 
 /// Bytes of an API key, so that guessing is hopeless.
 const KEY_BYTES_MIN: usize = 16;
@@ -52,6 +53,8 @@ pub enum Kind {
         /// Whether `*` is allowed, for all hosts.
         any: bool,
     },
+    /// Rules of `topics.slow_consumers`.
+    Policies,
     /// Text that is never shown. Given by file or environment only: flags are seen by
     /// everybody who may list processes.
     Secret,
@@ -107,6 +110,10 @@ impl Kind {
             (Self::Hosts { any }, _) => {
                 let hosts: Option<Vec<_>> = items(given)?.iter().map(|item| host(item, any)).collect();
                 hosts.map(Value::List)
+            }
+            (Self::Policies, _) => {
+                let rules = items(given)?;
+                rules.iter().all(|rule| TopicPolicies::parse_rule(rule).is_some()).then_some(Value::List(rules))
             }
             (Self::Secret, Given::Text(text)) if text.is_empty() => Some(Value::Secret(None)),
             (Self::Secret, Given::Text(text)) => {
@@ -165,6 +172,11 @@ impl fmt::Display for Kind {
             Self::Subset(list) => write!(f, "a list of any of {}", words(list)),
             Self::Hosts { any: false } => write!(f, "a list of host names without scheme and port"),
             Self::Hosts { any: true } => write!(f, "a list of host names without scheme and port, or \"*\" for any"),
+            Self::Policies => write!(
+                f,
+                "a list of \"PATTERN = POLICY\", where * in a pattern stands for any characters and the policy is one of {}",
+                words(&SlowConsumerPolicy::WORDS)
+            ),
             Self::Secret => write!(
                 f,
                 "{KEY_BYTES_MIN} to {KEY_BYTES_MAX} visible ASCII characters in quotes, without spaces; \"\" is none"

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod outbound;
+mod overflow;
 mod state;
 mod timer;
 
@@ -163,6 +164,12 @@ impl Connection {
         self.is_open() && !self.blocked && self.outbound.bytes() == 0
     }
 
+    /// Queues a range of published bytes, whatever its size.
+    pub fn push(&mut self, batch: &Rc<Batch>, (start, end): (usize, usize), pool: &mut OutboundPool) {
+        debug_assert!(self.is_open(), "subscribers are open");
+        self.outbound.push_shared(batch.clone(), start, end, pool);
+    }
+
     /// Queues a range of published bytes, or says that the bound is reached. Whatever its
     /// size, one batch is taken by a connection that is not behind.
     pub fn deliver(
@@ -178,6 +185,17 @@ impl Connection {
         }
         self.outbound.push_shared(batch.clone(), start, end, pool);
         Ok(())
+    }
+
+    /// After more was queued: drops the oldest messages above the bound and tells the
+    /// peer how many. Returns how many.
+    pub fn drop_oldest(&mut self, bounds: &QueueBounds) -> u64 {
+        self.outbound.drop_oldest(bounds.queue_bytes_max)
+    }
+
+    /// After more was queued: drops all messages but the newest. Returns how many.
+    pub fn keep_newest(&mut self) -> u64 {
+        self.outbound.keep_newest()
     }
 
     /// Queues the rest of published bytes of which the transport took the beginning.
@@ -229,7 +247,7 @@ impl Connection {
     /// The peer is behind by more than the bound: messages that it has not begun to
     /// receive are dropped, and it is told. A frame that is on its way is not cut.
     pub fn close_slow_consumer(&mut self, now: Time, pool: &mut OutboundPool) {
-        self.outbound.drop_shared();
+        self.outbound.drop_published();
         self.close(
             CloseCode::SLOW_CONSUMER,
             "messages were lost: the connection did not read fast enough",

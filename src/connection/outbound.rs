@@ -32,36 +32,38 @@ pub struct OutboundPool {
 }
 
 #[derive(Debug)]
-enum Segment {
+pub(super) enum Segment {
     /// Replies and control frames, several in a row.
     Private(Vec<u8>),
     /// Published frames: the bytes of a batch from one position to another.
     Shared { batch: Rc<Batch>, start: usize, end: usize },
+    /// The marker of messages that were dropped here, and how many.
+    Gap { marker: Vec<u8>, lost: u64 },
 }
 
 impl Segment {
-    fn as_bytes(&self) -> &[u8] {
+    pub(super) fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::Private(bytes) => bytes,
+            Self::Private(bytes) | Self::Gap { marker: bytes, .. } => bytes,
             Self::Shared { batch, start, end } => &batch.as_bytes()[*start..*end],
         }
     }
 }
 
 #[derive(Default, Debug)]
-struct Queue {
-    segments: VecDeque<Segment>,
+pub(super) struct Queue {
+    pub(super) segments: VecDeque<Segment>,
     /// Bytes of the first segment that are sent.
-    first_sent: usize,
+    pub(super) first_sent: usize,
     /// Bytes not sent, in all segments.
-    bytes: usize,
+    pub(super) bytes: usize,
     /// Of them, bytes in private segments.
     private_bytes: usize,
 }
 
 /// See the module.
 #[derive(Default, Debug)]
-pub(super) struct Outbound(Option<Box<Queue>>);
+pub(super) struct Outbound(pub(super) Option<Box<Queue>>);
 
 impl Outbound {
     /// Bytes queued and not sent.
@@ -172,32 +174,6 @@ impl Outbound {
         if queue.segments.is_empty() {
             self.clear(pool);
         }
-    }
-
-    /// Drops the published frames, but not one that is on its way, so that none is cut.
-    /// What is for this peer alone stays: the answer to its upgrade may be there.
-    pub(super) fn drop_shared(&mut self) {
-        let Some(queue) = &mut self.0 else { return };
-        let Queue { segments, first_sent, bytes, .. } = &mut **queue;
-        let mut on_its_way = false;
-        if let Some(Segment::Shared { batch, start, end }) = segments.front_mut() {
-            let frame_end = batch.frame_end(*start + *first_sent);
-            on_its_way = *start + *first_sent < frame_end;
-            if on_its_way {
-                *bytes -= *end - frame_end;
-                *end = frame_end;
-            } else {
-                // What it had sent is not counted any more.
-                *start += std::mem::take(first_sent);
-            }
-        }
-        segments.retain(|segment| {
-            let keep = std::mem::take(&mut on_its_way) || matches!(segment, Segment::Private(_));
-            if !keep {
-                *bytes -= segment.as_bytes().len();
-            }
-            keep
-        });
     }
 
     /// Drops everything and holds no memory.

@@ -34,7 +34,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
 type Number = (&'static str, &'static str, fn(&ShardStats) -> &Cell);
 
 /// Numbers that only grow; the text adds `_total` to their names.
-const COUNTERS: [Number; 12] = [
+const COUNTERS: [Number; 14] = [
     ("accepted", "Connections accepted", |s| &s.accepted),
     ("messages_received", "Whole messages received from clients", |s| &s.messages_in),
     ("received_bytes", "Bytes read from client sockets", |s| &s.bytes_in),
@@ -42,6 +42,8 @@ const COUNTERS: [Number; 12] = [
     ("sent_bytes", "Bytes written to client sockets", |s| &s.bytes_out),
     ("deliveries", "Published messages queued for one subscriber each", |s| &s.deliveries),
     ("published", "Messages put in order by the shard that owns their topic", |s| &s.published),
+    ("dropped", "Messages dropped for a subscriber that was told how many", |s| &s.dropped),
+    ("conflated", "Messages that a newer one replaced for a subscriber (latest_only)", |s| &s.conflated),
     ("sends", "Send calls", |s| &s.sends),
     ("short_sends", "Send calls that took less than they were given", |s| &s.sends_short),
     ("accept_pauses", "Times that accepting paused for want of descriptors or room", |s| &s.accept_pauses),

@@ -47,6 +47,11 @@ pub enum Action<'a> {
 }
 
 impl Dialect {
+    /// Whether a subscriber can be told that it lost messages and go on.
+    pub fn tells_gaps(&self) -> bool {
+        matches!(self, Self::Plain(Plain { gaps: true, .. }))
+    }
+
     /// What to do about a message of the peer.
     pub fn receive<'a>(&self, kind: MessageKind, payload: &'a [u8]) -> Action<'a> {
         match self {

@@ -2,7 +2,8 @@
 //! is sent is published. No SDK, no envelope around messages.
 //!
 //! Parameters of the query: `echo=off` leaves the publisher's own messages out,
-//! `subscribe=off` makes a connection that only publishes.
+//! `subscribe=off` makes a connection that only publishes, `gaps=on` lets a subscriber
+//! that is behind lose messages and be told how many, where the topic's policy is so.
 
 use super::Action;
 use crate::proto::close::CloseCode;
@@ -22,6 +23,8 @@ pub struct Plain {
     pub publishes: bool,
     /// Receives its own messages too.
     pub to_self: bool,
+    /// Understands the marker of lost messages.
+    pub gaps: bool,
 }
 
 impl Plain {
@@ -30,15 +33,16 @@ impl Plain {
         may_subscribe: bool,
         may_publish: bool,
     ) -> Result<Self, HandshakeError> {
-        let subscribes = switch(request, "subscribe")?;
-        let to_self = switch(request, "echo")?;
+        let subscribes = switch(request, "subscribe", true)?;
+        let to_self = switch(request, "echo", true)?;
+        let gaps = switch(request, "gaps", false)?;
         if subscribes && !may_subscribe {
             return Err(HandshakeError::Unauthorized("subscribe"));
         }
         if !subscribes && !may_publish {
             return Err(HandshakeError::Unauthorized("publish"));
         }
-        Ok(Self { subscribes, publishes: may_publish, to_self })
+        Ok(Self { subscribes, publishes: may_publish, to_self, gaps })
     }
 
     pub(super) fn receive<'a>(&self, kind: MessageKind, payload: &'a [u8]) -> Action<'a> {
@@ -50,10 +54,11 @@ impl Plain {
     }
 }
 
-/// A parameter that is `on` (also when it is not there) or `off`.
-fn switch(request: &Request<'_>, name: &'static str) -> Result<bool, HandshakeError> {
+/// A parameter that is `on` or `off`.
+fn switch(request: &Request<'_>, name: &'static str, default: bool) -> Result<bool, HandshakeError> {
     match request.query_parameter(name) {
-        None | Some("on") => Ok(true),
+        None => Ok(default),
+        Some("on") => Ok(true),
         Some("off") => Ok(false),
         Some(other) => Err(HandshakeError::BadTarget(format!("parameter {name}={other:?}: write on or off"))),
     }

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use super::{Hub, SubscriptionId, TopicIndex};
 use crate::buffer::Batch;
 use crate::id::ConnectionId;
+use crate::policy::SlowConsumerPolicy;
 use crate::proto::frame::MessageKind;
 
 /// A batch of this many bytes is sealed before the turn ends, so that its memory can be
@@ -80,6 +81,8 @@ pub struct Delivery {
     pub connection: ConnectionId,
     /// What; by [`Batch::ranges_for`] unless it is whole for this connection.
     pub batch: Rc<Batch>,
+    /// What to do if that is too much for it.
+    pub policy: SlowConsumerPolicy,
 }
 
 impl Hub {
@@ -141,7 +144,8 @@ impl Hub {
             if log.next < first.end {
                 let member = topic.members[log.next];
                 log.next += 1;
-                return Some(Delivery { connection: member.connection, batch: first.batch.clone() });
+                let (connection, batch) = (member.connection, first.batch.clone());
+                return Some(Delivery { connection, batch, policy: topic.policy });
             }
             log.next = 0;
             if let Some(done) = log.sealed.pop_front() {
@@ -151,15 +155,18 @@ impl Hub {
         None
     }
 
-    /// What a subscription would still get from its topic, in order; it ends with this.
-    pub fn unsubscribe_with_rest(&mut self, id: SubscriptionId, rest: &mut Vec<Rc<Batch>>) {
+    /// Ends a subscription; what it would still get from its topic, in order, is
+    /// appended to `rest`.
+    pub fn unsubscribe_with_rest(&mut self, id: SubscriptionId, rest: &mut Vec<Delivery>) {
         if let Some((index, position)) = self.place_of(id) {
             self.seal(index);
+            let connection = self.topic(index).members[position].connection;
+            let policy = self.topic(index).policy;
             if let Some(log) = &self.topic(index).log {
                 for (n, sealed) in log.sealed.iter().enumerate() {
                     let had_it = n == 0 && position < log.next;
                     if position < sealed.end && !had_it {
-                        rest.push(sealed.batch.clone());
+                        rest.push(Delivery { connection, batch: sealed.batch.clone(), policy });
                     }
                 }
             }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -9,8 +10,15 @@ use crate::id::ShardId;
 
 /// A hub with one topic of its own.
 fn hub() -> (Hub, TopicIndex) {
-    let settings =
-        HubSettings { shard: ShardId(0), shards: 1, hash_seed: 1, epoch_seed: 0, topics_max: 10, topics_idle_max: 10 };
+    let settings = HubSettings {
+        shard: ShardId(0),
+        shards: 1,
+        hash_seed: 1,
+        epoch_seed: 0,
+        topics_max: 10,
+        topics_idle_max: 10,
+        policies: Arc::default(),
+    };
     let mut hub = Hub::new(settings);
     let topic = hub.open_topic("topic").unwrap();
     (hub, topic)
@@ -82,7 +90,7 @@ impl World {
     fn flush(&mut self, hub: &mut Hub, steps: usize) {
         for _ in 0..steps {
             self.note_confirmed(hub);
-            let Some(Delivery { connection, batch }) = hub.next_delivery() else { break };
+            let Some(Delivery { connection, batch, .. }) = hub.next_delivery() else { break };
             let subscriber = self.subscribers.get_mut(&connection.slot).expect("nothing comes after the end");
             subscriber.got.extend(numbers(&batch, connection));
         }
@@ -108,8 +116,9 @@ impl World {
                 let mut rest = Vec::new();
                 if with_rest {
                     hub.unsubscribe_with_rest(subscriber.id, &mut rest);
-                    for batch in &rest {
-                        subscriber.got.extend(numbers(batch, Self::id(slot)));
+                    for Delivery { connection, batch, .. } in &rest {
+                        assert_eq!(*connection, Self::id(slot));
+                        subscriber.got.extend(numbers(batch, *connection));
                     }
                     assert_eq!(subscriber.got, subscriber.expected, "all that was published before the end");
                 } else {

@@ -19,6 +19,7 @@ mod topic;
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
@@ -33,6 +34,7 @@ pub use topic::TopicIndex;
 use crate::buffer::BatchPool;
 use crate::command::{Address, Envelope};
 use crate::id::{ConnectionId, ShardId};
+use crate::policy::TopicPolicies;
 use log::DeliveryLog;
 use subscription::Subscription;
 use topic::Topic;
@@ -41,7 +43,7 @@ use topic::Topic;
 pub type Outbox = VecDeque<(Address, Envelope)>;
 
 /// What the hub of every shard of a process must agree on, and its bounds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct HubSettings {
     /// Which shard this is.
     pub shard: ShardId,
@@ -56,6 +58,8 @@ pub struct HubSettings {
     pub topics_max: usize,
     /// Owned topics without any user whose offset is remembered.
     pub topics_idle_max: usize,
+    /// What is done with subscribers that read too slowly.
+    pub policies: Arc<TopicPolicies>,
 }
 
 /// The topics that a shard owns or has subscribers of.
@@ -89,8 +93,8 @@ impl Hub {
     /// An empty hub.
     pub fn new(settings: HubSettings) -> Self {
         Self {
-            settings,
             hasher: hasher(settings.hash_seed),
+            settings,
             names: HashTable::new(),
             topics: Slab::new(),
             subscriptions: Slab::new(),

@@ -8,6 +8,7 @@ use super::log::DeliveryLog;
 use super::{Hub, Outbox, owner_of_hash};
 use crate::command::{Address, Envelope, Position, TopicName, TopicsFull};
 use crate::id::{ConnectionId, ShardId};
+use crate::policy::SlowConsumerPolicy;
 
 /// Stale entries of the idle list that are not worth a sweep.
 const IDLE_SLACK: usize = 64;
@@ -32,6 +33,8 @@ pub(super) struct Topic {
     /// Connections that keep the topic in the table: members, those that wait, and
     /// those that only publish.
     pub(super) users: u32,
+    /// What is done with members that read too slowly.
+    pub(super) policy: SlowConsumerPolicy,
     /// Frames on their way to the members.
     pub(super) log: Option<Box<DeliveryLog>>,
     pub(super) place: Place,
@@ -132,7 +135,8 @@ impl Hub {
         } else {
             Place::Remote { owner, sequence: 0, interest: Interest::None, waiting: Vec::new() }
         };
-        let topic = Topic { name: name.into(), members: Vec::new(), users: 0, log: None, place };
+        let policy = self.settings.policies.of(name);
+        let topic = Topic { name: name.into(), members: Vec::new(), users: 0, policy, log: None, place };
         let index = TopicIndex(self.topics.insert(topic) as u32);
         let (hasher, topics) = (&self.hasher, &self.topics);
         self.names.insert_unique(hash, index, |i| hasher.hash_one(&*topics[i.0 as usize].name));

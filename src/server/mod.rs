@@ -91,6 +91,7 @@ impl Server {
             epoch_seed: random_u64()?,
             topics_max: config.limits.topics_max,
             topics_idle_max: config.limits.topics_idle_max,
+            policies: Arc::new(config.slow_consumers.clone()),
         };
         let stats: Arc<[Arc<ShardStats>]> = (0..config.shards).map(|_| Arc::default()).collect();
         let clock = Clock::start();
@@ -113,7 +114,7 @@ impl Server {
             .zip(posts)
             .enumerate()
             .map(|(index, (listener, post))| {
-                let hub = HubSettings { shard: ShardId(index as u16), ..hub };
+                let hub = HubSettings { shard: ShardId(index as u16), ..hub.clone() };
                 Worker::start(config, hub, origin.clone(), listener, post, clock, stats.clone())
             })
             .collect::<io::Result<Vec<_>>>()?;

@@ -32,14 +32,14 @@ impl Worker {
         clock: Clock,
         process: Arc<[Arc<ShardStats>]>,
     ) -> io::Result<Self> {
-        let index = hub.shard.index();
+        let (index, shards) = (hub.shard.index(), hub.shards);
         let shard_settings = shard_settings(config, hub, origin);
         let loop_settings = LoopSettings {
             overflow_bytes_max: config.limits.overflow_bytes_max as u64,
             drain: config.timeouts.drain,
             connections_max: config.limits.connections_max as u64,
         };
-        let processor = processor_of(index, hub.shards);
+        let processor = processor_of(index, shards);
         let thread = Builder::new().name(format!("shard-{index}")).spawn(move || {
             if let Some(processor) = processor
                 && let Err(error) = machine::pin_thread(processor)

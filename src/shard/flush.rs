@@ -11,6 +11,7 @@ use crate::buffer::Batch;
 use crate::connection::{Connection, Output, QueueFull};
 use crate::hub::Delivery;
 use crate::id::ConnectionId;
+use crate::policy::SlowConsumerPolicy;
 use crate::time::Time;
 
 /// Published bytes that go from a batch straight to a transport.
@@ -51,38 +52,51 @@ impl Shard {
     }
 
     /// Gives a member its batch; the member, if its transport is to be offered it now.
-    fn hand_out(&mut self, Delivery { connection: id, batch }: Delivery, now: Time) -> Option<ConnectionId> {
+    fn hand_out(&mut self, delivery: Delivery, now: Time) -> Option<ConnectionId> {
+        let Delivery { connection: id, ref batch, .. } = delivery;
         let peer = self.table.get_mut(id)?;
         if batch.is_whole_for(id) && peer.connection.takes_directly() {
             self.count_deliveries(batch.messages());
-            self.in_hand = Some(InHand { connection: id, batch, sent: 0 });
+            self.in_hand = Some(InHand { connection: id, batch: delivery.batch, sent: 0 });
             return Some(id);
         }
-        if self.queue_batch(id, &batch).is_err() {
+        if self.queue_batch(&delivery).is_err() {
             self.close_slow_consumer(id, now);
         }
         None
     }
 
-    /// Queues what a connection gets of a batch.
-    pub(super) fn queue_batch(&mut self, id: ConnectionId, batch: &Rc<Batch>) -> Result<(), QueueFull> {
-        let Some(peer) = self.table.get_mut(id) else { return Ok(()) };
-        let (ranges, messages) = match batch.is_whole_for(id) {
+    /// Queues what a connection gets of a batch, as the topic's policy has it.
+    pub(super) fn queue_batch(&mut self, delivery: &Delivery) -> Result<(), QueueFull> {
+        let Delivery { connection: id, batch, policy } = delivery;
+        let Some(peer) = self.table.get_mut(*id) else { return Ok(()) };
+        let (ranges, messages) = match batch.is_whole_for(*id) {
             true => (vec![(0, batch.as_bytes().len())], batch.messages()),
-            false => batch.ranges_for(id),
+            false => batch.ranges_for(*id),
         };
-        let before = peer.connection.queue_bytes();
-        let mut result = Ok(());
-        for range in ranges {
-            result = result
-                .and_then(|()| peer.connection.deliver(batch, range, &self.settings.queue, &mut self.outbound_pool));
-        }
-        self.stats.queue_bytes.add((peer.connection.queue_bytes() - before) as u64);
-        mark_dirty(&mut self.dirty, &mut peer.connection, id);
-        if result.is_ok() {
+        let tells_gaps = peer.session.dialect.is_some_and(|dialect| dialect.tells_gaps());
+        let bounds = self.settings.queue;
+        let result = self.with_queue_counted(*id, |connection, pool| match policy {
+            SlowConsumerPolicy::LatestOnly => {
+                ranges.into_iter().for_each(|range| connection.push(batch, range, pool));
+                Ok((0, connection.keep_newest()))
+            }
+            SlowConsumerPolicy::DropOldest if tells_gaps => {
+                ranges.into_iter().for_each(|range| connection.push(batch, range, pool));
+                Ok((connection.drop_oldest(&bounds), 0))
+            }
+            SlowConsumerPolicy::Disconnect | SlowConsumerPolicy::DropOldest => {
+                let mut ranges = ranges.into_iter();
+                ranges.try_for_each(|range| connection.deliver(batch, range, &bounds, pool)).map(|()| (0, 0))
+            }
+        });
+        self.mark_dirty(*id);
+        if let Some((dropped, conflated)) = result.transpose()? {
             self.count_deliveries(messages);
+            self.stats.dropped.add(dropped);
+            self.stats.conflated.add(conflated);
         }
-        result
+        Ok(())
     }
 
     fn count_deliveries(&self, messages: u32) {

@@ -108,7 +108,7 @@ impl Shard {
         if let Some(subscription) = peer.session.subscription.take() {
             let mut rest = Vec::new();
             self.hub.unsubscribe_with_rest(subscription, &mut rest);
-            if rest.iter().any(|batch| self.queue_batch(id, batch).is_err()) {
+            if rest.iter().any(|delivery| self.queue_batch(delivery).is_err()) {
                 self.close_slow_consumer(id, now);
                 return;
             }

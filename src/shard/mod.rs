@@ -95,7 +95,7 @@ impl Shard {
         Self {
             table: Table::with_capacity(settings.connections_max),
             timers: TimerWheel::new(now),
-            hub: Hub::new(settings.hub),
+            hub: Hub::new(settings.hub.clone()),
             outbox: Outbox::new(),
             dirty: VecDeque::new(),
             resumed: VecDeque::new(),

@@ -8,7 +8,15 @@ pub(super) const SEED: u64 = 7;
 
 pub(super) fn settings(shard: usize, shards: usize) -> HubSettings {
     let shard = ShardId(shard as u16);
-    HubSettings { shard, shards, hash_seed: SEED, epoch_seed: 1000, topics_max: 100, topics_idle_max: 100 }
+    HubSettings {
+        shard,
+        shards,
+        hash_seed: SEED,
+        epoch_seed: 1000,
+        topics_max: 100,
+        topics_idle_max: 100,
+        policies: Arc::default(),
+    }
 }
 
 /// The `n`th name that the shard owns.
@@ -134,7 +142,7 @@ impl World {
     /// slices is tested with the log itself.
     pub(super) fn deliver(&mut self, shard: usize, index: TopicIndex, message: &SharedMessage) {
         self.hubs[shard].append(index, message.kind, &message.payload, None);
-        while let Some(Delivery { connection, batch }) = self.hubs[shard].next_delivery() {
+        while let Some(Delivery { connection, batch, .. }) = self.hubs[shard].next_delivery() {
             let subscriber = self.subscribers.get_mut(&connection.slot).expect("members are subscribers");
             assert_eq!((subscriber.shard, subscriber.index), (shard, index));
             assert!(subscriber.confirmed_at.is_some(), "nothing comes before the confirmation");

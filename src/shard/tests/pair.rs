@@ -247,6 +247,7 @@ pub(super) fn settings(shard: usize) -> ShardSettings {
             epoch_seed: 1,
             topics_max: 100,
             topics_idle_max: 100,
+            policies: Arc::default(),
         },
         connections_max: 100,
         handshake_bytes_max: 8192,
