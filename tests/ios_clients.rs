@@ -242,7 +242,6 @@ fn v7_an_answered_ping_keeps_the_connection() {
     client.expect(&hex("880203e8"));
     drop(client);
     server.expect_closes(&[(CloseReason::PeerClosed, 1)]);
-    assert_eq!(server.sum(|stats| &stats.queue_bytes), 0, "pings are accounted for");
 }
 
 #[test]

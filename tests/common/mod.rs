@@ -56,10 +56,16 @@ impl TestServer {
         self.sum(|stats| &stats.closes[reason as usize])
     }
 
-    /// Waits until all connections have ended, and compares why.
+    /// Waits until so many connections have ended, compares why, and that nothing is left.
     #[track_caller]
     pub fn expect_closes(&self, expected: &[(CloseReason, u64)]) {
-        self.wait_until("all connections have ended", |server| server.sum(|stats| &stats.connections) == 0);
+        let total = expected.iter().map(|(_, count)| count).sum();
+        self.wait_until("all connections have ended", |server| {
+            CloseReason::ALL.into_iter().map(|reason| server.closes(reason)).sum::<u64>() >= total
+        });
+        self.wait_until("nothing is left of them", |server| {
+            server.sum(|stats| &stats.connections) == 0 && server.sum(|stats| &stats.queue_bytes) == 0
+        });
         let counted: Vec<_> = CloseReason::ALL
             .into_iter()
             .map(|reason| (reason, self.closes(reason)))
