@@ -75,14 +75,14 @@ impl Connection {
     pub fn expire(&mut self, now: Time, deadlines: &Deadlines, pool: &mut OutboundPool) -> Expired {
         let due = self.deadline(deadlines);
         if now < due {
-            return Expired::Again(due);
+            return Expired::Again(self.next_look(due, now, deadlines));
         }
         match self.state {
             State::Handshake { .. } | State::Accepted(_) => Expired::Handshake,
             State::Open if self.keepalive.pinged.is_none() => {
                 self.outbound.append_frame(OpCode::Ping, PING_PAYLOAD, pool);
                 self.keepalive.pinged = Some(now);
-                Expired::Again(now + deadlines.pong_timeout)
+                Expired::Again(self.next_look(now + deadlines.pong_timeout, now, deadlines))
             }
             State::Open => {
                 self.abort(CloseReason::PongTimeout);
@@ -92,6 +92,14 @@ impl Connection {
                 self.abort(CloseReason::PeerVanished);
                 Expired::Closed
             }
+        }
+    }
+    /// A pong does not move the deadline that waits for it, so the next ping may be due
+    /// before that one.
+    fn next_look(&self, due: Time, now: Time, deadlines: &Deadlines) -> Time {
+        match self.state {
+            State::Open => due.min(now + deadlines.ping_interval),
+            _ => due,
         }
     }
 }

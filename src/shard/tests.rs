@@ -269,6 +269,25 @@ fn any_sign_of_life_puts_the_ping_off_and_counts_as_its_answer() {
 }
 
 #[test]
+fn pings_keep_their_interval_although_a_pong_may_take_longer() {
+    let interval = Duration::from_secs(2);
+    let mut pair = Pair::with(|settings| settings.deadlines.ping_interval = interval);
+    let peer = pair.open(OWNER, "/echo");
+    for _ in 0..10 {
+        pair.pass(interval + STEP);
+        assert_eq!(pair.take(peer), PING);
+        pair.send(peer, &masked(0x8a, b"wsgate"));
+    }
+    // Without an answer there is one ping, and the pong's own time.
+    pair.pass(interval + STEP);
+    assert_eq!(pair.take(peer), PING);
+    pair.pass(DEADLINES.pong_timeout - STEP - Duration::from_millis(1));
+    assert_eq!((pair.take(peer), pair.transport(peer).closed), (vec![], None), "not yet");
+    pair.pass(2 * STEP + Duration::from_millis(1));
+    assert_eq!(pair.transport(peer).closed, Some(true));
+}
+
+#[test]
 fn a_close_that_is_not_answered_ends_in_a_reset_after_the_close_timeout() {
     let mut pair = Pair::new();
     let peer = pair.open(OTHER, &path(""));

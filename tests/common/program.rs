@@ -30,6 +30,11 @@ impl Program {
         Self::spawn(command(PROGRAM).args(FREE_PORTS).args(arguments))
     }
 
+    /// Where clients have connected to another before.
+    pub fn start_at(clients: SocketAddr) -> Self {
+        Self::spawn(command(PROGRAM).args(["--admin", "127.0.0.1:0", "--listen", &clients.to_string()]))
+    }
+
     /// With so few descriptors that it cannot raise the limit either.
     pub fn start_with_descriptors(descriptors: u32, arguments: &[&str]) -> Self {
         // The shell becomes the program, so the process id is the same.

@@ -1,0 +1,216 @@
+//! Bounds that an operator sets: what happens at each, and to whom.
+#![allow(missing_docs, clippy::disallowed_methods)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Client, PATIENCE, RawClient, TestServer, masked, unmasked};
+use wsgate::stats::CloseReason;
+
+fn closes(server: &TestServer, reason: CloseReason) -> u64 {
+    server.sum(|stats| &stats.closes[reason as usize])
+}
+
+/// The status of the answer to an upgrade request, and the rest of the answer.
+fn refused(server: &TestServer, path: &str) -> (u16, String) {
+    match server.try_client(path).err().expect("the upgrade is refused") {
+        tungstenite::Error::Http(response) => {
+            let body = response.body().clone().unwrap_or_default();
+            (response.status().as_u16(), String::from_utf8(body).expect("bodies are text"))
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_topic_too_many_is_refused_until_another_is_gone() {
+    let server = TestServer::with(|config| {
+        config.shards = 1;
+        (config.limits.topics_max, config.limits.topics_idle_max) = (2, 0);
+    });
+    let mut first = server.client("/topics/1");
+    let second = server.client("/topics/2");
+    let (status, words) = refused(&server, "/topics/3");
+    assert_eq!(status, 503, "{words}");
+    let (status, words) = server.publish("3", "text/plain", b"m");
+    assert!(status == 503 && words.contains("limit 2"), "{status} {words}");
+    // Topics that are there take more of everything.
+    let mut another = server.client("/topics/1");
+    assert_eq!(server.publish("1", "text/plain", b"m").0, 200);
+    assert_eq!((first.receive_text(), another.receive_text()), ("m".into(), "m".into()));
+
+    drop(second);
+    server.wait_until("the topic is forgotten", |server| server.sum(|stats| &stats.topics) == 1);
+    server.client("/topics/3");
+}
+
+#[test]
+fn a_request_that_does_not_come_in_time_is_answered_408() {
+    let server = TestServer::with(|config| config.timeouts.handshake = Duration::from_millis(50));
+    let mut silent = server.raw();
+    let mut half = server.raw();
+    half.send(b"GET /echo HTTP/1.1\r\nHost: localhost\r\n");
+    for client in [&mut silent, &mut half] {
+        let answer = String::from_utf8(client.read_to_end()).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    }
+    drop((silent, half));
+    server.wait_until("both are counted", |server| closes(server, CloseReason::HandshakeTimeout) == 2);
+}
+
+#[test]
+fn a_head_over_the_limit_is_refused_and_one_of_exactly_the_limit_is_not() {
+    const LIMIT: usize = 1024;
+    let server = TestServer::with(|config| config.limits.handshake_bytes_max = LIMIT);
+    let head = |len: usize| {
+        let start = "GET /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX: ";
+        format!("{start}{}\r\n\r\n", "x".repeat(len - start.len() - 4))
+    };
+    for (len, answer) in [(LIMIT, "HTTP/1.1 101 "), (LIMIT + 1, "HTTP/1.1 431 "), (20 * LIMIT, "HTTP/1.1 431 ")] {
+        let mut client = server.raw();
+        client.send(head(len).as_bytes());
+        assert!(client.read_head().starts_with(answer), "{len} bytes");
+    }
+}
+
+#[test]
+fn a_silent_peer_is_pinged_and_cut_if_it_does_not_answer() {
+    let server = TestServer::with(|config| {
+        (config.timeouts.ping_interval, config.timeouts.pong_timeout) =
+            (Duration::from_millis(20), Duration::from_millis(50));
+    });
+    let mut client = server.raw_open("/echo");
+    assert_eq!(client.read_to_reset(), unmasked(0x89, b"wsgate"), "one ping, and no word to a peer that is gone");
+    server.wait_until("it is counted", |server| closes(server, CloseReason::PongTimeout) == 1);
+    server.wait_until("nothing waits", |server| server.sum(|stats| &stats.queue_bytes) == 0);
+}
+
+#[test]
+fn a_silent_peer_that_answers_pings_stays() {
+    let server = TestServer::with(|config| {
+        (config.timeouts.ping_interval, config.timeouts.pong_timeout) = (Duration::from_millis(20), PATIENCE);
+    });
+    let mut client = server.raw_open("/echo");
+    for _ in 0..5 {
+        client.expect(&unmasked(0x89, b"wsgate"));
+        client.send(&masked(0x8a, b"wsgate"));
+    }
+    assert_eq!(server.sum(|stats| &stats.connections), 1);
+}
+
+#[test]
+fn a_message_over_its_dialects_limit_is_answered_1009() {
+    let server = TestServer::with(|config| {
+        config.limits.echo_message_bytes_max = 1000;
+        config.limits.greeting_message_bytes_max = 2000;
+        config.limits.plain_message_bytes_max = 3000;
+    });
+    let paths = [("/echo", 1000), ("/chat", 2000), ("/topics/a", 3000)];
+    for (path, limit) in paths {
+        let mut client = server.raw_open(path);
+        client.send(&masked(0x82, &vec![7; limit]));
+        let (first, payload) = client.read_frame();
+        if path == "/chat" {
+            assert_eq!((first, payload.as_slice()), (0x81, b"good".as_slice()));
+        } else {
+            assert_eq!((first, payload), (0x82, vec![7; limit]));
+        }
+        // The header alone is enough; the gateway does not wait for the payload.
+        client.send(&masked(0x82, &vec![7; limit + 1])[..8]);
+        client.expect_close(1009);
+    }
+    for (path, limit) in paths {
+        let mut client = server.raw_open(path);
+        client.send(&masked(0x02, &vec![7; limit]));
+        client.send(&masked(0x80, &[7]));
+        client.expect_close(1009);
+    }
+    server.wait_until("all are counted", |server| closes(server, CloseReason::MessageTooLong) == 6);
+}
+
+/// Connects subscribers until every shard holds at least one.
+fn subscribers_on_all_shards(server: &TestServer, path: &str) -> Vec<Client> {
+    let mut clients = Vec::new();
+    while clients.len() < 4 || server.stats().iter().any(|stats| stats.subscriptions.get() == 0) {
+        clients.push(server.client(path));
+        assert!(clients.len() < 200, "the kernel spreads connections over the shards");
+    }
+    clients
+}
+
+/// With one entry per mailbox, and no overflow before publishers pause, everything that
+/// crosses shards has to wait for its turn.
+#[test]
+fn mailboxes_that_are_always_full_delay_and_lose_nothing() {
+    const PUBLISHERS: usize = 6;
+    const EACH: usize = 300;
+    let server = TestServer::with(|config| {
+        config.shards = 3;
+        (config.limits.mailbox_entries, config.limits.overflow_bytes_max) = (1, 0);
+        config.limits.queue_bytes_max = 64 << 20;
+    });
+    let mut subscribers = subscribers_on_all_shards(&server, "/topics/narrow");
+    std::thread::scope(|scope| {
+        for publisher in 0..PUBLISHERS {
+            let mut client = server.raw_open("/topics/narrow?subscribe=off");
+            scope.spawn(move || {
+                let frames: Vec<u8> =
+                    (0..EACH).flat_map(|n| masked(0x81, format!("{publisher}:{n}").as_bytes())).collect();
+                client.send(&frames);
+                // Answered once everything before it has been read.
+                client.send(&masked(0x88, &1000u16.to_be_bytes()));
+                client.expect_close(1000);
+            });
+        }
+    });
+    let mut orders = subscribers
+        .iter_mut()
+        .map(|subscriber| (0..PUBLISHERS * EACH).map(|_| subscriber.receive_text()).collect::<Vec<_>>());
+    let first = orders.next().expect("there are subscribers");
+    for publisher in 0..PUBLISHERS {
+        let prefix = format!("{publisher}:");
+        let own: Vec<_> = first.iter().filter_map(|message| message.strip_prefix(&prefix)).collect();
+        assert_eq!(own, (0..EACH).map(|n| n.to_string()).collect::<Vec<_>>());
+    }
+    for order in orders {
+        assert!(order == first, "two subscribers saw different orders");
+    }
+    server.wait_until("no overflow is left", |server| server.sum(|stats| &stats.overflow_bytes) == 0);
+}
+
+/// The limit on what waits for a connection does not forbid one message that is larger.
+#[test]
+fn one_message_over_the_queues_limit_reaches_everybody() {
+    let server = TestServer::with(|config| {
+        (config.limits.queue_bytes_max, config.limits.reply_bytes_watermark) = (1000, 1000);
+    });
+    let mut clients: Vec<_> = (0..4).map(|_| server.client("/topics/a")).collect();
+    let large = "l".repeat(500_000);
+    for _ in 0..3 {
+        assert_eq!(server.publish("a", "text/plain", large.as_bytes()).0, 200);
+        for client in &mut clients {
+            assert!(client.receive_text() == large);
+        }
+        server.wait_until("nothing waits", |server| server.sum(|stats| &stats.queue_bytes) == 0);
+    }
+}
+
+/// What one client does wrong at a limit is nothing to the others.
+#[test]
+fn offenders_hurt_nobody_else() {
+    let server = TestServer::with(|config| {
+        config.shards = 1;
+        config.limits.echo_message_bytes_max = 100;
+    });
+    let mut good = server.raw_open("/echo");
+    for n in 0..50u8 {
+        let mut bad: RawClient = server.raw_open("/echo");
+        bad.send(&masked(0x82, &[n; 101]));
+        good.send(&masked(0x82, &[n; 100]));
+        good.expect(&unmasked(0x82, &[n; 100]));
+        bad.expect_close(1009);
+        bad.expect_end();
+    }
+}
