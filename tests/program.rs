@@ -98,7 +98,7 @@ fn a_signal_closes_all_clients_with_1001_and_ends_the_program_with_0() {
         program.signal(signal);
         assert!(program.wait_for_line("closing all connections").contains(name));
         for client in &mut clients {
-            client.expect_close(1001);
+            client.answer_close(1001);
             client.expect_end();
         }
         assert!(program.is_running(), "the clients' ends are awaited");
@@ -144,7 +144,7 @@ fn the_port_is_free_again_after_the_end_although_connections_were_open() {
     let address = first.clients;
     let mut client = first.raw_open("/echo");
     first.signal(Signal::TERM);
-    client.expect_close(1001);
+    client.answer_close(1001);
     client.expect_end();
     drop(client);
     assert_eq!(first.wait().code(), Some(0));

@@ -2,7 +2,7 @@
 //!
 //! Owner: the shard's thread. Caller: `shard` only.
 //! Decides nothing about topics or dialects: whole messages go up to the shard,
-//! which sends through [`Connection::reply`] and [`Connection::deliver`]. Pings and
+//! which sends through [`Connection::reply`] and [`Connection::push`]. Pings and
 //! the closing handshake are answered here. Never blocks or reads a clock.
 
 #![forbid(unsafe_code)]
@@ -40,6 +40,7 @@ pub struct QueueBounds {
 }
 
 /// What the transport is to do next for a connection.
+#[expect(clippy::large_enum_variant, reason = "lives on the stack for one send; a box would be an allocation")]
 pub enum Output<'a> {
     /// Send these bytes, then say how many went out by `sent`.
     Send(&'a [u8]),
@@ -59,10 +60,6 @@ pub enum Output<'a> {
 
 /// Slices to send, in order; the array's unused rest is empty.
 pub type Segments<'a> = ([IoSlice<'a>; crate::limits::SEGMENTS_PER_SEND_MAX], usize);
-
-/// Published bytes could not be queued: the bound is reached.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct QueueFull;
 
 /// One peer.
 #[derive(Debug)]
@@ -170,21 +167,11 @@ impl Connection {
         self.outbound.push_shared(batch.clone(), start, end, pool);
     }
 
-    /// Queues a range of published bytes, or says that the bound is reached. Whatever its
-    /// size, one batch is taken by a connection that is not behind.
-    pub fn deliver(
-        &mut self,
-        batch: &Rc<Batch>,
-        (start, end): (usize, usize),
-        bounds: &QueueBounds,
-        pool: &mut OutboundPool,
-    ) -> Result<(), QueueFull> {
+    /// Whether so many more published bytes fit. Whatever its size, one batch is taken by
+    /// a connection that is not behind.
+    pub fn has_room_for(&self, bytes: usize, bounds: &QueueBounds) -> bool {
         let queued = self.outbound.bytes();
-        if queued > 0 && queued + (end - start) > bounds.queue_bytes_max {
-            return Err(QueueFull);
-        }
-        self.outbound.push_shared(batch.clone(), start, end, pool);
-        Ok(())
+        queued == 0 || queued + bytes <= bounds.queue_bytes_max
     }
 
     /// After more was queued: drops the oldest messages above the bound and tells the

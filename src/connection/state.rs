@@ -86,10 +86,10 @@ impl Connection {
         bytes_max: usize,
     ) -> Result<Option<(Vec<u8>, usize)>, HandshakeError> {
         let State::Handshake { head, searched, .. } = &mut self.state else { return Ok(None) };
-        if head.is_empty() {
-            if let Some(len) = http::head_len(bytes, 0).filter(|len| *len <= bytes_max) {
-                return Ok(Some((Vec::new(), len)));
-            }
+        if head.is_empty()
+            && let Some(len) = http::head_len(bytes, 0).filter(|len| *len <= bytes_max)
+        {
+            return Ok(Some((Vec::new(), len)));
         }
         let room = bytes_max.saturating_sub(head.len()).min(bytes.len());
         head.extend_from_slice(&bytes[..room]);
@@ -111,9 +111,9 @@ impl Connection {
         self.enter(State::Accepted(Box::new(Accepted { upgrade, early, since: now })));
     }
 
-    /// Whether the answer to the upgrade waits.
-    pub fn awaits_confirmation(&self) -> bool {
-        matches!(self.state, State::Accepted(_))
+    /// Whether the request has not been answered yet.
+    pub fn awaits_upgrade(&self) -> bool {
+        matches!(self.state, State::Handshake { .. } | State::Accepted(_))
     }
 
     /// The answer can go out now: what had waited, if it still does.

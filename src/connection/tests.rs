@@ -68,13 +68,22 @@ fn batch(payloads: &[&[u8]]) -> Rc<Batch> {
     Rc::new(batch)
 }
 
+/// The bound is reached.
+#[derive(PartialEq, Debug)]
+struct QueueFull;
+
 /// One published message.
 fn deliver(connection: &mut Connection, payload: &[u8], pool: &mut OutboundPool) -> Result<(), QueueFull> {
     deliver_batch(connection, &batch(&[payload]), pool)
 }
 
 fn deliver_batch(connection: &mut Connection, batch: &Rc<Batch>, pool: &mut OutboundPool) -> Result<(), QueueFull> {
-    connection.deliver(batch, (0, batch.as_bytes().len()), &BOUNDS, pool)
+    let len = batch.as_bytes().len();
+    if !connection.has_room_for(len, &BOUNDS) {
+        return Err(QueueFull);
+    }
+    connection.push(batch, (0, len), pool);
+    Ok(())
 }
 
 fn is_close(frame: &[u8], code: CloseCode) -> bool {
@@ -271,8 +280,7 @@ fn frames_leave_in_order_however_little_the_transport_takes() {
         if n % 3 == 0 {
             connection.reply(MessageKind::Binary, &payload, pool);
         } else {
-            let bounds = QueueBounds { queue_bytes_max: 1 << 20, ..BOUNDS };
-            connection.deliver(&frame, (0, frame.as_bytes().len()), &bounds, pool).unwrap();
+            connection.push(&frame, (0, frame.as_bytes().len()), pool);
         }
         expected.extend_from_slice(frame.as_bytes());
     }

@@ -106,7 +106,7 @@ pub fn parse(head: &[u8]) -> Result<Request<'_>, HandshakeError> {
             Err(HandshakeError::Malformed("a line ends without CRLF"))
         }
         Ok(httparse::Status::Complete(_)) => {
-            let target = request.path.unwrap_or_default();
+            let target = origin_form(request.path.unwrap_or_default());
             let (path, query) = target.split_once('?').unwrap_or((target, ""));
             Ok(Request {
                 method: request.method.unwrap_or_default(),
@@ -124,6 +124,17 @@ pub fn parse(head: &[u8]) -> Result<Request<'_>, HandshakeError> {
         Err(httparse::Error::Token) => Err(HandshakeError::Malformed("the request line has a byte that none may have")),
         Err(httparse::Error::NewLine) => Err(HandshakeError::Malformed("a line ends without CRLF")),
         Err(httparse::Error::Status) => Err(HandshakeError::Malformed("not a request")),
+    }
+}
+
+/// A target without its scheme and authority: servers must accept the absolute form
+/// too, which clients use towards proxies (RFC 9112, section 3.2.2).
+fn origin_form(target: &str) -> &str {
+    match target.split_once("://") {
+        Some((scheme, rest)) if scheme.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
+            rest.find('/').map_or("/", |at| &rest[at..])
+        }
+        _ => target,
     }
 }
 
@@ -152,6 +163,14 @@ mod tests {
         assert_eq!(request.query_parameter("a"), Some("1"));
         assert_eq!(request.query_parameter("b"), Some(""));
         assert_eq!(request.query_parameter("c"), None);
+    }
+
+    #[test]
+    fn the_absolute_form_of_a_target_is_accepted() {
+        for (target, path) in [("http://a:80/chat", "/chat"), ("ws://a", "/"), ("/a://b/c", "/a://b/c")] {
+            let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(parse(head.as_bytes()).unwrap().path, path, "{target}");
+        }
     }
 
     #[test]

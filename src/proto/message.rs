@@ -2,7 +2,7 @@
 //!
 //! A frame that lies whole in the input is unmasked where it lies and handed out
 //! as a slice of it: no copy. Only what is cut, by the end of the input or by
-//! fragmentation, is copied, into an [`Assembly`] that comes from a pool and goes
+//! fragmentation, is copied, into an assembly that comes from a pool and goes
 //! back to it when the message is complete. An idle reader holds none.
 
 use std::mem;

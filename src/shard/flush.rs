@@ -8,11 +8,15 @@ use std::rc::Rc;
 
 use super::{Shard, mark_dirty};
 use crate::buffer::Batch;
-use crate::connection::{Connection, Output, QueueFull};
+use crate::connection::{Connection, Output};
 use crate::hub::Delivery;
 use crate::id::ConnectionId;
 use crate::policy::SlowConsumerPolicy;
 use crate::time::Time;
+
+/// More waits for a subscriber than may, and its topic's policy is to close it.
+#[derive(Debug)]
+pub(super) struct QueueFull;
 
 /// Published bytes that go from a batch straight to a transport.
 pub(super) struct InHand {
@@ -86,8 +90,11 @@ impl Shard {
                 Ok((connection.drop_oldest(&bounds), 0))
             }
             SlowConsumerPolicy::Disconnect | SlowConsumerPolicy::DropOldest => {
-                let mut ranges = ranges.into_iter();
-                ranges.try_for_each(|range| connection.deliver(batch, range, &bounds, pool)).map(|()| (0, 0))
+                if !connection.has_room_for(ranges.iter().map(|(start, end)| end - start).sum(), &bounds) {
+                    return Err(QueueFull);
+                }
+                ranges.into_iter().for_each(|range| connection.push(batch, range, pool));
+                Ok((0, 0))
             }
         });
         self.mark_dirty(*id);

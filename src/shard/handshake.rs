@@ -151,7 +151,7 @@ impl Shard {
         let Some(peer) = self.table.get_mut(id) else { return };
         if peer.connection.is_open() {
             self.close(id, CloseCode::GOING_AWAY, "the server is shutting down", CloseReason::Drain, now);
-        } else if peer.session.dialect.is_none() || peer.connection.awaits_confirmation() {
+        } else if peer.connection.awaits_upgrade() {
             peer.connection.abort(CloseReason::Drain);
             self.settle(id);
         }

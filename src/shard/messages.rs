@@ -22,8 +22,7 @@ impl Shard {
         let mut reader = peer.connection.take_reader();
         let mut input = std::mem::take(input);
         let mut changed = false;
-        loop {
-            let Some(peer) = self.table.get_mut(id).filter(|peer| peer.connection.reads_frames()) else { break };
+        while let Some(peer) = self.table.get_mut(id).filter(|peer| peer.connection.reads_frames()) {
             let connection = &mut peer.connection;
             let before = connection.queue_bytes();
             match reader.next(&mut input, &rules, &mut self.assembly_pool) {

@@ -207,7 +207,7 @@ impl Shard {
         self.timers.next_due()
     }
 
-    /// The transport has ended our direction, as [`Output::EndWriting`] asked.
+    /// The transport has ended our direction, as [`crate::connection::Output::EndWriting`] asked.
     pub fn ended_writing(&mut self, id: ConnectionId) {
         if let Some(peer) = self.table.get_mut(id) {
             peer.connection.ended_writing();
@@ -215,7 +215,7 @@ impl Shard {
         }
     }
 
-    /// The transport is closed, as [`Output::Close`] asked: the slot is free.
+    /// The transport is closed, as [`crate::connection::Output::Close`] asked: the slot is free.
     pub fn remove(&mut self, id: ConnectionId) {
         let Some(mut peer) = self.table.remove(id) else { return };
         self.timers.cancel(id.slot);
