@@ -238,7 +238,7 @@ impl Post {
             let from = (self.turn + step) % nodes;
             let Some(incoming) = &mut self.incoming[from] else { continue };
             if let Ok(envelope) = incoming.ring.pop() {
-                self.turn = from;
+                self.turn = (from + 1) % nodes;
                 fence(Ordering::SeqCst);
                 if incoming.starved.load(Ordering::Relaxed) && incoming.starved.swap(false, Ordering::AcqRel) {
                     incoming.bell.ring();
@@ -389,6 +389,19 @@ mod tests {
         assert!(control.prepare_sleep());
         shard.receive();
         assert_eq!(rung.try_recv(), Ok(()), "the bell was rung");
+    }
+
+    #[test]
+    fn a_sender_that_never_stops_does_not_keep_others_from_being_heard() {
+        let mut posts = post_offices(2, 8, Box::new(|| ())).unwrap();
+        let [first, second, control] = &mut posts[..] else { panic!("two shards and the control plane") };
+        for n in 0..8 {
+            second.send(FIRST, probe(n));
+        }
+        control.send(FIRST, probe(100));
+        let received: Vec<u64> = (0..4).filter_map(|_| first.receive()).map(token).collect();
+        assert!(received.contains(&100), "{received:?}");
+        assert!(received.iter().filter(|token| **token < 100).is_sorted(), "{received:?}");
     }
 
     /// Two threads that sleep for real; a lost wake would hang here. With one entry the
