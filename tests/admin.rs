@@ -469,9 +469,9 @@ impl Staged {
         Self { control, shard, admin }
     }
 
-    /// Waits until there is mail, and leaves it where it is.
+    /// Waits until there is mail, and leaves it where it is, or room for what waits.
     fn wait_for_mail(&mut self) {
-        if self.shard.prepare_sleep() {
+        while self.shard.prepare_sleep() {
             let timeout = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
             let mut ready = [PollFd::new(self.shard.descriptor().unwrap(), PollFlags::IN)];
             assert_eq!(poll(&mut ready, Some(&timeout)), Ok(1), "woken in time");
@@ -480,14 +480,30 @@ impl Staged {
         }
     }
 
-    /// Orders the next message as the shard would.
+    /// Answers as the shard would, which carries its mail out at each turn.
+    fn reply(&mut self, envelope: Envelope) {
+        self.shard.send(Address::Control, envelope);
+        self.shard.announce();
+        while self.shard.overflow_bytes() > 0 {
+            self.wait_for_mail();
+            self.shard.announce();
+        }
+    }
+
+    /// Answers a probe, which is the next mail.
+    fn answer_probe(&mut self) {
+        self.wait_for_mail();
+        match self.shard.receive() {
+            Some(Envelope::Probe { token }) => self.reply(Envelope::ProbeAnswer { token }),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Orders the message that is the next mail.
     fn order(&mut self, result: Result<Position, TopicsFull>) {
         self.wait_for_mail();
         match self.shard.receive() {
-            Some(Envelope::PublishRequest { token, .. }) => {
-                self.shard.send(Address::Control, Envelope::Published { token, result });
-                self.shard.announce();
-            }
+            Some(Envelope::PublishRequest { token, .. }) => self.reply(Envelope::Published { token, result }),
             other => panic!("{other:?}"),
         }
     }
@@ -538,21 +554,11 @@ fn a_shard_that_does_not_turn_makes_health_say_so_and_publishers_wait_no_longer_
     answer(&mut publisher).expect_error(504, "may have been published or not");
     // Late answers are for nobody.
     staged.order(Ok(Position { epoch: 0, offset: 1 }));
-    staged.wait_for_mail();
-    match staged.shard.receive() {
-        Some(Envelope::Probe { token }) => staged.shard.send(Address::Control, Envelope::ProbeAnswer { token }),
-        other => panic!("{other:?}"),
-    }
-    staged.shard.announce();
+    staged.answer_probe();
 
     let mut client = RawClient::connect(staged.admin);
     client.send(&request("GET /health", &[HOST], b""));
-    staged.wait_for_mail();
-    match staged.shard.receive() {
-        Some(Envelope::Probe { token }) => staged.shard.send(Address::Control, Envelope::ProbeAnswer { token }),
-        other => panic!("{other:?}"),
-    }
-    staged.shard.announce();
+    staged.answer_probe();
     assert_eq!(answer(&mut client).status, 200, "it turns again");
     staged.control.stop();
 }

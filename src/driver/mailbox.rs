@@ -73,6 +73,45 @@ struct Outgoing {
     unannounced: bool,
 }
 
+impl Outgoing {
+    /// Puts what waited into the ring until that is full, and then has the consumer ring
+    /// when there is room. Returns the bytes that wait no more.
+    fn send_overflow(&mut self) -> u64 {
+        let mut moved = 0;
+        if self.overflow.is_empty() {
+            return moved;
+        }
+        while !self.overflow.is_empty() {
+            if !self.ring.is_full() {
+                moved += self.send_oldest();
+                continue;
+            }
+            // The consumer resets the flag whenever it takes something, so it is set anew
+            // each time that the ring is found full. The fence pairs with the one in
+            // [`Post::receive`]: either the consumer sees the flag, or we see the room.
+            self.starved.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            if self.ring.is_full() {
+                return moved;
+            }
+        }
+        self.starved.store(false, Ordering::Relaxed);
+        moved
+    }
+
+    /// Puts the oldest envelope that waits into the ring, which has room. Returns its bytes.
+    fn send_oldest(&mut self) -> u64 {
+        let Some(envelope) = self.overflow.pop_front() else { return 0 };
+        let bytes = overflow_bytes_of(&envelope);
+        if let Err(PushError::Full(envelope)) = self.ring.push(envelope) {
+            self.overflow.push_front(envelope);
+            return 0;
+        }
+        self.unannounced = true;
+        bytes
+    }
+}
+
 struct Incoming {
     ring: Consumer<Envelope>,
     /// The producer's bell, for when it waits for room.
@@ -94,6 +133,10 @@ pub struct Post {
 
 /// Bytes that an envelope in the overflow counts beside its payload.
 const ENVELOPE_BYTES: u64 = size_of::<Envelope>() as u64;
+
+fn overflow_bytes_of(envelope: &Envelope) -> u64 {
+    ENVELOPE_BYTES + envelope.payload_bytes() as u64
+}
 
 /// Mailboxes for `shards` shards and the control plane, which is the last.
 pub fn post_offices(shards: usize, entries: usize, wake_control: WakeControl) -> io::Result<Vec<Post>> {
@@ -155,7 +198,7 @@ impl Post {
             Some(envelope)
         };
         if let Some(envelope) = rejected {
-            let bytes = ENVELOPE_BYTES + envelope.payload_bytes() as u64;
+            let bytes = overflow_bytes_of(&envelope);
             outgoing.overflow.push_back(envelope);
             self.overflow += bytes;
             self.overflow_total.fetch_add(bytes, Ordering::Relaxed);
@@ -176,24 +219,10 @@ impl Post {
     pub fn announce(&mut self) -> u64 {
         let mut woken = 0;
         for outgoing in self.outgoing.iter_mut().flatten() {
-            if !outgoing.overflow.is_empty() {
-                // Announced first: if the consumer takes something after our last attempt,
-                // it sees that we wait.
-                outgoing.starved.store(true, Ordering::Relaxed);
-                fence(Ordering::SeqCst);
-                while let Some(envelope) = outgoing.overflow.pop_front() {
-                    let bytes = ENVELOPE_BYTES + envelope.payload_bytes() as u64;
-                    if let Err(PushError::Full(envelope)) = outgoing.ring.push(envelope) {
-                        outgoing.overflow.push_front(envelope);
-                        break;
-                    }
-                    outgoing.unannounced = true;
-                    self.overflow -= bytes;
-                    self.overflow_total.fetch_sub(bytes, Ordering::Relaxed);
-                }
-                if outgoing.overflow.is_empty() {
-                    outgoing.starved.store(false, Ordering::Relaxed);
-                }
+            let moved = outgoing.send_overflow();
+            if moved > 0 {
+                self.overflow -= moved;
+                self.overflow_total.fetch_sub(moved, Ordering::Relaxed);
             }
             if std::mem::take(&mut outgoing.unannounced) {
                 woken += u64::from(outgoing.bell.ring());
@@ -209,7 +238,7 @@ impl Post {
             let from = (self.turn + step) % nodes;
             let Some(incoming) = &mut self.incoming[from] else { continue };
             if let Ok(envelope) = incoming.ring.pop() {
-                self.turn = from;
+                self.turn = (from + 1) % nodes;
                 fence(Ordering::SeqCst);
                 if incoming.starved.load(Ordering::Relaxed) && incoming.starved.swap(false, Ordering::AcqRel) {
                     incoming.bell.ring();
@@ -362,14 +391,35 @@ mod tests {
         assert_eq!(rung.try_recv(), Ok(()), "the bell was rung");
     }
 
-    /// Two threads that sleep for real; a lost wake would hang here.
+    #[test]
+    fn a_sender_that_never_stops_does_not_keep_others_from_being_heard() {
+        let mut posts = post_offices(2, 8, Box::new(|| ())).unwrap();
+        let [first, second, control] = &mut posts[..] else { panic!("two shards and the control plane") };
+        for n in 0..8 {
+            second.send(FIRST, probe(n));
+        }
+        control.send(FIRST, probe(100));
+        let received: Vec<u64> = (0..4).filter_map(|_| first.receive()).map(token).collect();
+        assert!(received.contains(&100), "{received:?}");
+        assert!(received.iter().filter(|token| **token < 100).is_sorted(), "{received:?}");
+    }
+
+    /// Two threads that sleep for real; a lost wake would hang here. With one entry the
+    /// ring is full nearly always, so that both have to be woken all the time.
     #[test]
     #[allow(clippy::disallowed_methods)]
     fn no_wake_is_lost_between_threads() {
+        for entries in [1, 2, 8] {
+            exchange_between_threads(entries);
+        }
+    }
+
+    #[allow(clippy::disallowed_methods)]
+    fn exchange_between_threads(entries: usize) {
         const COUNT: u64 = 20_000;
         const PATIENCE: Duration = Duration::from_secs(20);
         let (ring, rung) = mpsc::channel();
-        let (mut shard, mut control) = pair(8, Box::new(move || ring.send(()).unwrap_or_default()));
+        let (mut shard, mut control) = pair(entries, Box::new(move || _ = ring.send(())));
         let consumer = std::thread::spawn(move || {
             let mut expected = 0;
             while expected < COUNT {
