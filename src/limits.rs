@@ -37,5 +37,8 @@ pub const ACCEPT_RETRY_MS: u64 = 250;
 /// mailboxes have room again.
 pub const PUBLISH_RETRY_MS: u64 = 5;
 
+/// Milliseconds after which a shard that has drained looks whether the others have.
+pub const DRAIN_RETRY_MS: u64 = 5;
+
 /// Milliseconds of one step of the timer wheel, the error of every timeout.
 pub const TIMER_STEP_MS: u64 = 8;

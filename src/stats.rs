@@ -53,6 +53,8 @@ pub enum CloseReason {
     PolicyViolation,
     /// The peer read too slowly and would have lost messages (4008).
     SlowConsumer,
+    /// All queues together were over their bound, and this one was among the largest (4008).
+    QueueMemory,
     /// No sign of life after a ping.
     PongTimeout,
     /// This server is going down (1001).
@@ -61,7 +63,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::PeerClosed,
         Self::PeerVanished,
         Self::NotUpgraded,
@@ -70,6 +72,7 @@ impl CloseReason {
         Self::MessageTooLong,
         Self::PolicyViolation,
         Self::SlowConsumer,
+        Self::QueueMemory,
         Self::PongTimeout,
         Self::Drain,
     ];
@@ -85,6 +88,7 @@ impl CloseReason {
             Self::MessageTooLong => "message_too_long",
             Self::PolicyViolation => "policy_violation",
             Self::SlowConsumer => "slow_consumer",
+            Self::QueueMemory => "queue_memory",
             Self::PongTimeout => "pong_timeout",
             Self::Drain => "drain",
         }
@@ -149,6 +153,8 @@ pub struct ShardStats {
     pub conflated: Cell,
     /// Gauge: bytes waiting in the queues of connections.
     pub queue_bytes: Cell,
+    /// Gauge: bytes of memory that queues keep alive; what waits in several counts once.
+    pub queue_memory_bytes: Cell,
     /// Gauge: topics in the table, those without subscribers included.
     pub topics: Cell,
     /// Gauge: subscriptions of connections of this shard.

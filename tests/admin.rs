@@ -354,7 +354,15 @@ fn metrics_are_open_metrics_and_complete() {
         "short_sends",
         "wakes",
     ];
-    let gauges = ["accept_paused", "connections", "overflow_bytes", "queue_bytes", "subscriptions", "topics"];
+    let gauges = [
+        "accept_paused",
+        "connections",
+        "overflow_bytes",
+        "queue_bytes",
+        "queue_memory_bytes",
+        "subscriptions",
+        "topics",
+    ];
     let expected = (counters.map(|name| (name, "counter")).into_iter())
         .chain(gauges.map(|name| (name, "gauge")))
         .chain([("loop_turn_seconds", "histogram")])

@@ -102,7 +102,7 @@ fn auto_stays_in_its_range_on_odd_machines() {
     let mut world = World::new();
     world.0.machine = Machine { parallelism: 1000, files_max: Some(100) };
     let config = world.serve("");
-    assert_eq!((config.shards, config.limits.connections_max), (64, 1));
+    assert_eq!((config.shards, config.limits.connections_max), (64, 50));
     world.0.machine.files_max = None;
     assert_eq!(world.serve("").limits.connections_max, 16_777_216);
 }

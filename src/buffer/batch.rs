@@ -1,5 +1,6 @@
 //! Frames of one topic, encoded once for all subscribers.
 
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use crate::id::ConnectionId;
@@ -19,7 +20,12 @@ pub struct Batch {
     messages: u32,
     /// Frames that one connection each does not get.
     exclusions: Vec<Exclusion>,
+    /// Where its bytes are counted, once somebody is behind and keeps it alive.
+    retained: OnceCell<RetainedBytes>,
 }
+
+/// Bytes of all batches that somebody keeps alive by being behind; each counts once.
+pub type RetainedBytes = Rc<Cell<u64>>;
 
 #[derive(Clone, Copy, Debug)]
 struct Exclusion {
@@ -97,10 +103,30 @@ impl Batch {
         }
     }
 
+    /// Says that a connection that is behind keeps the batch alive.
+    pub fn retain(&self, total: &RetainedBytes) {
+        if self.retained.set(total.clone()).is_ok() {
+            total.set(total.get() + self.bytes.capacity() as u64);
+        }
+    }
+
+    fn release(&mut self) {
+        if let Some(total) = self.retained.take() {
+            total.set(total.get() - self.bytes.capacity() as u64);
+        }
+    }
+
     fn clear(&mut self) {
+        self.release();
         self.bytes.clear();
         self.exclusions.clear();
         self.messages = 0;
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 
@@ -158,6 +184,22 @@ mod tests {
         for (position, end) in [(0, 0), (1, 3), (2, 3), (3, 3), (4, 307), (306, 307), (307, 307)] {
             assert_eq!(batch.frame_end(position), end, "position {position}");
         }
+    }
+
+    #[test]
+    fn a_batch_that_is_kept_alive_counts_once_and_until_it_is_gone() {
+        let total = RetainedBytes::default();
+        let mut batch = Batch::default();
+        batch.append(OpCode::Text, &[b'a'; 100], None);
+        let batch = Rc::new(batch);
+        batch.retain(&total);
+        batch.retain(&total);
+        assert!((102..1000).contains(&total.get()), "{}", total.get());
+        let other = batch.clone();
+        drop(batch);
+        assert!(total.get() > 0);
+        drop(other);
+        assert_eq!(total.get(), 0);
     }
 
     #[test]

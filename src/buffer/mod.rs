@@ -8,5 +8,5 @@
 mod batch;
 mod pool;
 
-pub use batch::{Batch, BatchPool};
+pub use batch::{Batch, BatchPool, RetainedBytes};
 pub use pool::BufferPool;

@@ -14,7 +14,7 @@ use super::{Config, Limits, Security, Timeouts};
 use crate::policy::TopicPolicies;
 
 /// Descriptors that "auto" keeps from connections: listeners, event loops, the API's
-/// connections, log files.
+/// connections, log files. With few descriptors in all, half of them.
 const FILES_HEADROOM: u64 = 256;
 
 /// What `auto` depends on.
@@ -90,7 +90,7 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
 }
 
 fn connections_auto(machine: &Machine) -> u64 {
-    machine.files_max.map_or(u64::MAX, |files| files.saturating_sub(FILES_HEADROOM))
+    machine.files_max.map_or(u64::MAX, |files| files.saturating_sub(FILES_HEADROOM).max(files / 2))
 }
 
 /// Values by key and type. A key or type that the table does not declare is a bug

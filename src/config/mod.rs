@@ -91,7 +91,7 @@ pub struct Limits {
     pub greeting_message_bytes_max: usize,
     /// Bytes of a message that a client publishes on `/topics/...`.
     pub plain_message_bytes_max: usize,
-    /// Topics of the process.
+    /// Topics that a shard knows.
     pub topics_max: usize,
     /// Topics without subscribers whose offset a shard remembers.
     pub topics_idle_max: usize,

@@ -188,7 +188,7 @@ pub static SETTINGS: &[Setting] = &[
         key: "limits.topics_max",
         kind: count(1, 16_777_216),
         default: "1000000",
-        help: "Topics that the process knows at once.",
+        help: "Topics that a shard knows at once: those that it owns, and those of its subscribers.",
         reason: "A topic costs about 200 bytes beside its name.",
     },
     Setting {

@@ -128,6 +128,11 @@ impl Connection {
         self.outbound.bytes()
     }
 
+    /// Of these, published bytes.
+    pub fn published_bytes(&self) -> usize {
+        self.outbound.bytes() - self.outbound.reply_bytes()
+    }
+
     /// Why the connection ended; [`CloseReason::PeerVanished`] unless something else
     /// came first.
     pub fn close_reason(&self) -> CloseReason {
@@ -233,12 +238,12 @@ impl Connection {
 
     /// The peer is behind by more than the bound: messages that it has not begun to
     /// receive are dropped, and it is told. A frame that is on its way is not cut.
-    pub fn close_slow_consumer(&mut self, now: Time, pool: &mut OutboundPool) {
+    pub fn close_slow_consumer(&mut self, reason: CloseReason, now: Time, pool: &mut OutboundPool) {
         self.outbound.drop_published();
         self.close(
             CloseCode::SLOW_CONSUMER,
             "messages were lost: the connection did not read fast enough",
-            CloseReason::SlowConsumer,
+            reason,
             now,
             pool,
         );
@@ -269,6 +274,12 @@ impl Connection {
     pub fn abort(&mut self, reason: CloseReason) {
         self.reason.get_or_insert(reason);
         self.enter(State::Closed { abort: true });
+    }
+
+    /// Drops all that waits, frames on their way included: the transport is to be reset.
+    pub fn drop_queue(&mut self, pool: &mut OutboundPool) {
+        debug_assert!(self.is_closed());
+        self.outbound.clear(pool);
     }
 
     /// What the transport is to do next.

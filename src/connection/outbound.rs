@@ -9,7 +9,7 @@ use std::io::IoSlice;
 use std::rc::Rc;
 
 use super::Segments;
-use crate::buffer::{Batch, BufferPool};
+use crate::buffer::{Batch, BufferPool, RetainedBytes};
 use crate::limits::SEGMENTS_PER_SEND_MAX;
 use crate::proto::close::CloseCode;
 use crate::proto::frame::{self, CONTROL_PAYLOAD_BYTES_MAX, OpCode};
@@ -29,6 +29,17 @@ pub struct OutboundPool {
     #[expect(clippy::vec_box)]
     queues: Vec<Box<Queue>>,
     buffers: BufferPool,
+    /// Bytes of batches that wait in queues.
+    retained: RetainedBytes,
+    /// Bytes of replies and control frames that wait in queues.
+    private_bytes: u64,
+}
+
+impl OutboundPool {
+    /// Bytes of memory that queues keep alive. A batch that waits in several counts once.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.retained.get() + self.private_bytes
+    }
 }
 
 #[derive(Debug)]
@@ -79,6 +90,7 @@ impl Outbound {
     /// Queues a range of published bytes.
     pub(super) fn push_shared(&mut self, batch: Rc<Batch>, start: usize, end: usize, pool: &mut OutboundPool) {
         if start < end {
+            batch.retain(&pool.retained);
             let queue = self.queue(pool);
             queue.bytes += end - start;
             queue.segments.push_back(Segment::Shared { batch, start, end });
@@ -119,6 +131,7 @@ impl Outbound {
             write(bytes);
             queue.bytes += bytes.len() - before;
             queue.private_bytes += bytes.len() - before;
+            pool.private_bytes += (bytes.len() - before) as u64;
         }
     }
 
@@ -160,6 +173,7 @@ impl Outbound {
             let taken = left.min(unsent);
             if matches!(first, Segment::Private(_)) {
                 queue.private_bytes -= taken;
+                pool.private_bytes -= taken as u64;
             }
             left -= taken;
             if taken < unsent {
@@ -179,6 +193,7 @@ impl Outbound {
     /// Drops everything and holds no memory.
     pub(super) fn clear(&mut self, pool: &mut OutboundPool) {
         let Some(mut queue) = self.0.take() else { return };
+        pool.private_bytes -= queue.private_bytes as u64;
         for segment in queue.segments.drain(..) {
             if let Segment::Private(buffer) = segment {
                 pool.buffers.put(buffer);

@@ -159,7 +159,7 @@ fn a_slow_consumer_gets_the_frame_on_its_way_whole_and_then_is_told() {
     deliver(&mut connection, &payloads[1], pool).unwrap();
     let mut received = send(&mut connection, 100, pool);
     assert_eq!(deliver(&mut connection, &payloads[2], pool), Err(QueueFull));
-    connection.close_slow_consumer(at(1), pool);
+    connection.close_slow_consumer(CloseReason::SlowConsumer, at(1), pool);
     received.extend(send(&mut connection, usize::MAX, pool));
     let frame = batch(&[&payloads[0]]);
     let close = received.strip_prefix(frame.as_bytes()).expect("the frame is whole");
@@ -186,7 +186,7 @@ fn a_batch_that_is_on_its_way_is_cut_between_frames_only() {
         kept.keep_rest(all.clone(), (sent, all.as_bytes().len()), pool);
         for mut connection in [queued, kept] {
             deliver(&mut connection, b"later", pool).unwrap();
-            connection.close_slow_consumer(at(1), pool);
+            connection.close_slow_consumer(CloseReason::SlowConsumer, at(1), pool);
             let left = connection.queue_bytes();
             let received = send(&mut connection, usize::MAX, pool);
             assert_eq!(received.len(), left, "the count of bytes fits what is there");
@@ -203,7 +203,7 @@ fn a_slow_consumer_that_has_begun_no_frame_is_told_at_once() {
     let mut connection = open(pool);
     deliver(&mut connection, &[1; 6000], pool).unwrap();
     assert_eq!(deliver(&mut connection, &[2; 6000], pool), Err(QueueFull));
-    connection.close_slow_consumer(at(1), pool);
+    connection.close_slow_consumer(CloseReason::SlowConsumer, at(1), pool);
     let received = send(&mut connection, usize::MAX, pool);
     assert!(is_close(&received, CloseCode::SLOW_CONSUMER), "{received:?}");
 }
@@ -214,7 +214,7 @@ fn a_slow_consumer_keeps_what_was_for_it_alone() {
     let mut connection = just_opened(pool);
     deliver(&mut connection, &[1; 6000], pool).unwrap();
     connection.pong(b"answer", pool);
-    connection.close_slow_consumer(at(1), pool);
+    connection.close_slow_consumer(CloseReason::SlowConsumer, at(1), pool);
     let queued = connection.queue_bytes();
     let received = send(&mut connection, usize::MAX, pool);
     assert_eq!(received.len(), queued, "the count of bytes fits what is there");
@@ -328,7 +328,7 @@ fn the_first_cause_stays_the_reason() {
     let pool = &mut OutboundPool::default();
     let mut connection = open(pool);
     connection.close(CloseCode::GOING_AWAY, "", CloseReason::Drain, at(1), pool);
-    connection.close_slow_consumer(at(2), pool);
+    connection.close_slow_consumer(CloseReason::SlowConsumer, at(2), pool);
     connection.fail(&ProtocolError::Unmasked, at(2), pool);
     connection.transport_failed();
     assert_eq!(connection.close_reason(), CloseReason::Drain);

@@ -52,11 +52,14 @@ const COUNTERS: [Number; 14] = [
 ];
 
 /// Numbers that go up and down.
-const GAUGES: [Number; 6] = [
+const GAUGES: [Number; 7] = [
     ("connections", "Connections open, in any state", |s| &s.connections),
     ("topics", "Topics in the table, those without subscribers included", |s| &s.topics),
     ("subscriptions", "Subscriptions of clients", |s| &s.subscriptions),
     ("queue_bytes", "Bytes waiting in the queues of clients", |s| &s.queue_bytes),
+    ("queue_memory_bytes", "Memory that queues keep alive; a message in several counts once", |s| {
+        &s.queue_memory_bytes
+    }),
     ("overflow_bytes", "Bytes waiting because another shard's mailbox is full", |s| &s.overflow_bytes),
     ("accept_paused", "1 while accepting pauses for want of descriptors or room", |s| &s.accept_paused),
 ];

@@ -23,11 +23,11 @@ use crate::command::Envelope;
 use crate::connection::Output;
 use crate::id::ConnectionId;
 use crate::limits::{
-    ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, ENVELOPES_PER_TURN_MAX, EVENTS_PER_TURN_MAX, FLUSHES_PER_TURN_MAX,
-    PUBLISH_RETRY_MS, RECEIVE_BUFFER_BYTES,
+    ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, DRAIN_RETRY_MS, ENVELOPES_PER_TURN_MAX, EVENTS_PER_TURN_MAX,
+    FLUSHES_PER_TURN_MAX, PUBLISH_RETRY_MS, RECEIVE_BUFFER_BYTES,
 };
 use crate::shard::Shard;
-use crate::stats::ShardStats;
+use crate::stats::{Cell, ShardStats};
 use crate::time::Time;
 
 /// Tokens that are no connection's: generations come round to this one only after
@@ -44,6 +44,8 @@ pub struct LoopSettings {
     pub drain: Duration,
     /// Connections of the whole process.
     pub connections_max: u64,
+    /// Bytes that may wait for all connections of the process together.
+    pub queue_bytes_total_max: u64,
 }
 
 /// One shard with its sockets.
@@ -150,6 +152,7 @@ impl EventLoop {
         // 6. What is due.
         self.shard.handle_timeouts(now);
         self.enforce_drain(now);
+        self.enforce_queue_bound(now);
         // 7. One flush for each connection that has something to say.
         self.flush(now);
         // 8. One wake for each thread that was sent something.
@@ -183,11 +186,10 @@ impl EventLoop {
         };
         let now = self.clock.now();
         let publish = self.shard.has_paused_publishers().then(|| now + Duration::from_millis(PUBLISH_RETRY_MS));
-        [self.shard.next_timeout(), retry, publish, self.drain_until]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|at| at.since(now))
+        let others = self.has_drained_alone().then(|| now + Duration::from_millis(DRAIN_RETRY_MS));
+        let drain = self.drain_until.filter(|_| others.is_none());
+        let deadlines = [self.shard.next_timeout(), retry, publish, drain, others];
+        deadlines.into_iter().flatten().min().map(|at| at.since(now))
     }
 
     fn take_event(&mut self, event: &Event, now: Time) {
@@ -247,8 +249,7 @@ impl EventLoop {
 
     /// Shards that accept at the same moment may pass the process's limit by one each.
     fn has_room(&self) -> bool {
-        let connections: u64 = self.process.iter().map(|stats| stats.connections.get()).sum();
-        self.shard.has_room() && connections < self.settings.connections_max
+        self.shard.has_room() && self.sum_of_process(|stats| &stats.connections) < self.settings.connections_max
     }
 
     /// The listener stays as it is: what the kernel has queued waits there, without
@@ -317,6 +318,7 @@ impl EventLoop {
             if matches!(envelope, Envelope::Drain) {
                 // Closing the listener resets what the kernel has queued for it.
                 self.listener = None;
+                self.shard.stats().accept_paused.set(0);
                 self.drain_until.get_or_insert(now + self.settings.drain);
             }
             self.shard.open_envelope(envelope, now);
@@ -423,8 +425,30 @@ impl EventLoop {
         }
     }
 
-    fn is_drained(&self) -> bool {
+    /// Draining, with no connection left here.
+    fn has_drained_alone(&self) -> bool {
         self.drain_until.is_some() && self.shard.connections_len() == 0
+    }
+
+    /// No connection is left anywhere. Until then this shard may own topics of others.
+    fn is_drained(&self) -> bool {
+        self.has_drained_alone() && self.sum_of_process(|stats| &stats.connections) == 0
+    }
+
+    fn sum_of_process(&self, cell: impl Fn(&ShardStats) -> &Cell) -> u64 {
+        self.process.iter().map(|stats| cell(stats).get()).sum()
+    }
+
+    /// Above the process's bound for queues, each shard that is over its share closes
+    /// those for which most waits.
+    fn enforce_queue_bound(&mut self, now: Time) {
+        let bound = self.settings.queue_bytes_total_max;
+        let share = bound / self.process.len() as u64;
+        let own = self.shard.queue_memory_bytes();
+        self.shard.stats().queue_memory_bytes.set(own);
+        if own > share && self.sum_of_process(|stats| &stats.queue_memory_bytes) > bound {
+            self.shard.shed_queues(share, now);
+        }
     }
 }
 

@@ -38,6 +38,7 @@ impl Worker {
             overflow_bytes_max: config.limits.overflow_bytes_max as u64,
             drain: config.timeouts.drain,
             connections_max: config.limits.connections_max as u64,
+            queue_bytes_total_max: config.limits.queue_bytes_total_max as u64,
         };
         let processor = processor_of(index, shards);
         let thread = Builder::new().name(format!("shard-{index}")).spawn(move || {

@@ -12,6 +12,7 @@ use crate::connection::{Connection, Output};
 use crate::hub::Delivery;
 use crate::id::ConnectionId;
 use crate::policy::SlowConsumerPolicy;
+use crate::stats::CloseReason;
 use crate::time::Time;
 
 /// More waits for a subscriber than may, and its topic's policy is to close it.
@@ -65,7 +66,7 @@ impl Shard {
             return Some(id);
         }
         if self.queue_batch(&delivery).is_err() {
-            self.close_slow_consumer(id, now);
+            self.close_slow_consumer(id, CloseReason::SlowConsumer, now);
         }
         None
     }

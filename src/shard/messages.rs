@@ -95,8 +95,8 @@ impl Shard {
         self.hub.append(topic, kind, payload, left_out);
     }
 
-    pub(super) fn close_slow_consumer(&mut self, id: ConnectionId, now: Time) {
-        self.with_queue_counted(id, |connection, pool| connection.close_slow_consumer(now, pool));
+    pub(super) fn close_slow_consumer(&mut self, id: ConnectionId, reason: CloseReason, now: Time) {
+        self.with_queue_counted(id, |connection, pool| connection.close_slow_consumer(reason, now, pool));
         self.settle(id);
     }
 
@@ -108,7 +108,7 @@ impl Shard {
             let mut rest = Vec::new();
             self.hub.unsubscribe_with_rest(subscription, &mut rest);
             if rest.iter().any(|delivery| self.queue_batch(delivery).is_err()) {
-                self.close_slow_consumer(id, now);
+                self.close_slow_consumer(id, CloseReason::SlowConsumer, now);
                 return;
             }
         }

@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod budget;
 mod flush;
 mod handshake;
 mod mail;

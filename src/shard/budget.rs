@@ -1,0 +1,44 @@
+//! What waits for all connections together is bounded, too.
+
+use super::Shard;
+use crate::id::ConnectionId;
+use crate::stats::CloseReason;
+use crate::time::Time;
+
+impl Shard {
+    /// Bytes of memory that the queues of this shard keep alive. A batch that waits for
+    /// several connections counts once.
+    pub fn queue_memory_bytes(&self) -> u64 {
+        self.outbound_pool.waiting_bytes()
+    }
+
+    /// Closes those for which most waits until at most `bytes_max` bytes of memory are
+    /// kept alive: first who is furthest behind in what was published, since that frees
+    /// the oldest batches, then who does not read its replies.
+    pub fn shed_queues(&mut self, bytes_max: u64, now: Time) {
+        for (id, _) in self.largest_first(|connection| connection.published_bytes()) {
+            if self.queue_memory_bytes() <= bytes_max {
+                return;
+            }
+            self.close_slow_consumer(id, CloseReason::QueueMemory, now);
+        }
+        for (id, _) in self.largest_first(|connection| connection.queue_bytes()) {
+            if self.queue_memory_bytes() <= bytes_max {
+                return;
+            }
+            // It does not read, so a Close would not reach it.
+            if let Some(peer) = self.table.get_mut(id) {
+                peer.connection.abort(CloseReason::QueueMemory);
+            }
+            self.with_queue_counted(id, |connection, pool| connection.drop_queue(pool));
+            self.settle(id);
+        }
+    }
+
+    fn largest_first(&self, size: impl Fn(&crate::connection::Connection) -> usize) -> Vec<(ConnectionId, usize)> {
+        let sized = self.table.ids().filter_map(|id| Some((id, size(&self.table.get(id)?.connection))));
+        let mut largest: Vec<_> = sized.filter(|(_, size)| *size > 0).collect();
+        largest.sort_unstable_by_key(|(_, size)| std::cmp::Reverse(*size));
+        largest
+    }
+}
