@@ -155,6 +155,11 @@ pub struct ShardStats {
     pub queue_bytes: Cell,
     /// Gauge: bytes of memory that queues keep alive; what waits in several counts once.
     pub queue_memory_bytes: Cell,
+    /// Gauge: bytes of the connection table, its generations and timers; its slots stay
+    /// when connections leave.
+    pub connection_memory_bytes: Cell,
+    /// Gauge: bytes of topics, their names, members and subscriptions.
+    pub topic_memory_bytes: Cell,
     /// Gauge: topics in the table, those without subscribers included.
     pub topics: Cell,
     /// Gauge: subscriptions of connections of this shard.

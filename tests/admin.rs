@@ -252,6 +252,9 @@ struct Family {
 }
 
 /// Reads OpenMetrics text, and refuses what its specification does not allow.
+/// Metrics of the whole process, not of a shard.
+const PROCESS: [&str; 2] = ["wsgate_resident_bytes", "wsgate_kernel_tcp_bytes"];
+
 fn parse_metrics(text: &str) -> BTreeMap<String, Family> {
     let is_name = |name: &str| {
         !name.is_empty()
@@ -284,16 +287,24 @@ fn parse_metrics(text: &str) -> BTreeMap<String, Family> {
             }
             continue;
         }
-        let (name, rest) = line.split_once('{').expect(line);
-        let (labels, value) = rest.split_once("} ").expect(line);
-        let labels = labels.split(',').map(|label| {
+        let (name, labels, value) = match line.split_once('{') {
+            Some((name, rest)) => {
+                let (labels, value) = rest.split_once("} ").expect(line);
+                (name, labels, value)
+            }
+            None => {
+                let (name, value) = line.split_once(' ').expect(line);
+                (name, "", value)
+            }
+        };
+        let labels = labels.split(',').filter(|label| !label.is_empty()).map(|label| {
             let (name, value) = label.split_once("=\"").expect(line);
             let value = value.strip_suffix('"').expect(line);
             assert!(is_name(name) && !value.contains(['"', '\\']), "{line}");
             (name.to_owned(), value.to_owned())
         });
         let labels: BTreeMap<_, _> = labels.collect();
-        assert!(labels.contains_key("shard"), "{line}");
+        assert!(labels.contains_key("shard") != PROCESS.contains(&name), "{line}");
         let family = families.get_mut(&current).expect(line);
         let suffixes: &[&str] = match family.kind.as_str() {
             "counter" => &["_total"],
@@ -356,11 +367,15 @@ fn metrics_are_open_metrics_and_complete() {
     ];
     let gauges = [
         "accept_paused",
+        "connection_memory_bytes",
         "connections",
+        "kernel_tcp_bytes",
         "overflow_bytes",
         "queue_bytes",
         "queue_memory_bytes",
+        "resident_bytes",
         "subscriptions",
+        "topic_memory_bytes",
         "topics",
     ];
     let expected = (counters.map(|name| (name, "counter")).into_iter())
@@ -369,7 +384,7 @@ fn metrics_are_open_metrics_and_complete() {
         .map(|(name, kind)| (format!("wsgate_{name}"), kind))
         .collect::<Vec<_>>();
     assert_eq!(kinds, expected.iter().map(|(name, kind)| (&**name, *kind)).collect());
-    for (name, family) in &families {
+    for (name, family) in families.iter().filter(|(name, _)| !PROCESS.contains(&name.as_str())) {
         assert_eq!(family.labels("shard"), BTreeSet::from(["0", "1", "2"]), "{name}");
     }
     let reasons: BTreeSet<_> = CloseReason::ALL.iter().map(|reason| reason.label()).collect();

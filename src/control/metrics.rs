@@ -14,6 +14,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::api::{Api, error};
+use super::process;
 use crate::proto::handshake::Status;
 use crate::stats::{Cell, CloseReason, ShardStats, TURN_BUCKETS_US, TurnTimes};
 
@@ -52,7 +53,7 @@ const COUNTERS: [Number; 14] = [
 ];
 
 /// Numbers that go up and down.
-const GAUGES: [Number; 7] = [
+const GAUGES: [Number; 9] = [
     ("connections", "Connections open, in any state", |s| &s.connections),
     ("topics", "Topics in the table, those without subscribers included", |s| &s.topics),
     ("subscriptions", "Subscriptions of clients", |s| &s.subscriptions),
@@ -60,6 +61,8 @@ const GAUGES: [Number; 7] = [
     ("queue_memory_bytes", "Memory that queues keep alive; a message in several counts once", |s| {
         &s.queue_memory_bytes
     }),
+    ("connection_memory_bytes", "Memory of the connection table and its timers", |s| &s.connection_memory_bytes),
+    ("topic_memory_bytes", "Memory of topics, their names, members and subscriptions", |s| &s.topic_memory_bytes),
     ("overflow_bytes", "Bytes waiting because another shard's mailbox is full", |s| &s.overflow_bytes),
     ("accept_paused", "1 while accepting pauses for want of descriptors or room", |s| &s.accept_paused),
 ];
@@ -106,6 +109,7 @@ impl Collector for Scrape {
             &reasons,
             |s| &s.closes,
         )?;
+        encode_process(&mut encoder)?;
         self.encode_turns(encoder)
     }
 }
@@ -144,6 +148,20 @@ impl Scrape {
         }
         Ok(())
     }
+}
+
+/// What counts for the whole process; left out where the system does not say.
+fn encode_process(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let numbers = [
+        ("resident_bytes", "Resident memory of the process", process::resident_bytes()),
+        ("kernel_tcp_bytes", "Memory that TCP holds in this network namespace", process::kernel_tcp_bytes()),
+    ];
+    for (name, help, number) in numbers {
+        if let Some(number) = number {
+            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&number)?;
+        }
+    }
+    Ok(())
 }
 
 fn encode_count(

@@ -4,13 +4,14 @@
 //!
 //! * `api`: the HTTP routes, who may use them, health
 //! * `publish`: `POST /topics/{topic}`
-//! * `metrics`: what Prometheus reads
+//! * `metrics`, `process`: what Prometheus reads
 //! * `shards`: requests to shards and their answers
 
 #![forbid(unsafe_code)]
 
 mod api;
 mod metrics;
+mod process;
 mod publish;
 mod shards;
 

@@ -37,7 +37,7 @@ use crate::id::{ConnectionId, ShardId};
 use crate::policy::TopicPolicies;
 use log::DeliveryLog;
 use subscription::Subscription;
-use topic::Topic;
+use topic::{Member, Topic};
 
 /// Envelopes on their way out, in order.
 pub type Outbox = VecDeque<(Address, Envelope)>;
@@ -81,6 +81,8 @@ pub struct Hub {
     /// are skipped.
     idle: VecDeque<(TopicIndex, u64)>,
     idle_count: usize,
+    /// Bytes of all names.
+    name_bytes: usize,
     /// Counts topics made and topics that became idle: epochs and idle stamps.
     serial: u64,
     /// Number of the last interest asked for, in any topic. A topic is forgotten with
@@ -104,6 +106,7 @@ impl Hub {
             free_logs: Vec::new(),
             idle: VecDeque::new(),
             idle_count: 0,
+            name_bytes: 0,
             serial: 0,
             requests: 0,
         }
@@ -112,6 +115,14 @@ impl Hub {
     /// Topics in the table, idle ones included.
     pub fn topics_len(&self) -> usize {
         self.topics.len()
+    }
+
+    /// Bytes of topics, their names, members and subscriptions. What is on its way counts
+    /// with the queues.
+    pub fn memory_bytes(&self) -> usize {
+        self.topics.len() * (size_of::<Topic>() + size_of::<TopicIndex>())
+            + self.name_bytes
+            + self.subscriptions.len() * (size_of::<Subscription>() + size_of::<Member>())
     }
 
     /// Subscriptions of connections of this shard.

@@ -136,6 +136,7 @@ impl Hub {
             Place::Remote { owner, sequence: 0, interest: Interest::None, waiting: Vec::new() }
         };
         let policy = self.settings.policies.of(name);
+        self.name_bytes += name.len();
         let topic = Topic { name: name.into(), members: Vec::new(), users: 0, policy, log: None, place };
         let index = TopicIndex(self.topics.insert(topic) as u32);
         let (hasher, topics) = (&self.hasher, &self.topics);
@@ -196,6 +197,7 @@ impl Hub {
     fn forget(&mut self, index: TopicIndex) {
         let topic = self.topics.remove(index.0 as usize);
         assert!(topic.members.is_empty(), "a topic with members is in use");
+        self.name_bytes -= topic.name.len();
         let hash = self.hasher.hash_one(&*topic.name);
         if let Ok(entry) = self.names.find_entry(hash, |i| *i == index) {
             entry.remove();

@@ -129,6 +129,8 @@ impl Shard {
         self.timers.set(id.slot, deadline);
         self.stats.accepted.add(1);
         self.stats.connections.set(self.table.len() as u64);
+        let memory = self.table.memory_bytes() + self.timers.memory_bytes();
+        self.stats.connection_memory_bytes.set(memory as u64);
         Some(id)
     }
 

@@ -39,5 +39,6 @@ impl Shard {
     pub(super) fn count_topics(&self) {
         self.stats.topics.set(self.hub.topics_len() as u64);
         self.stats.subscriptions.set(self.hub.subscriptions_len() as u64);
+        self.stats.topic_memory_bytes.set(self.hub.memory_bytes() as u64);
     }
 }

@@ -26,6 +26,11 @@ impl<T> Table<T> {
         self.entries.len()
     }
 
+    /// Bytes of the slots that were ever used; they stay for later tenants.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.generations.len() * (size_of::<(u32, T)>() + size_of::<u32>())
+    }
+
     /// `None`: the table is full.
     pub(super) fn insert(&mut self, value: T) -> Option<ConnectionId> {
         if self.entries.len() == self.capacity {

@@ -45,6 +45,11 @@ impl TimerWheel {
         Self { nodes: Vec::new(), heads: [NONE; DUE + 1], occupied: [0; LEVELS], current: step_of(now) }
     }
 
+    /// Bytes of the nodes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.nodes.len() * size_of::<Node>()
+    }
+
     /// Sets or moves the deadline of a slot.
     pub(super) fn set(&mut self, slot: u32, at: Time) {
         let index = slot as usize;
