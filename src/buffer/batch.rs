@@ -8,8 +8,8 @@ use crate::proto::frame::{self, FrameHeader, OpCode};
 
 /// A batch with more room than this is freed instead of kept for later use.
 const KEEP_BYTES_MAX: usize = 256 * 1024;
-/// Free batches kept.
-const KEEP_MAX: usize = 1024;
+/// Bytes of all free batches that are kept.
+const KEEP_TOTAL_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Encoded frames in the order in which they were published, in one piece of memory: a
 /// subscriber that is not behind gets them in one send. Since servers do not mask, the
@@ -106,13 +106,17 @@ impl Batch {
     /// Says that a connection that is behind keeps the batch alive.
     pub fn retain(&self, total: &RetainedBytes) {
         if self.retained.set(total.clone()).is_ok() {
-            total.set(total.get() + self.bytes.capacity() as u64);
+            total.set(total.get() + self.memory_bytes() as u64);
         }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.bytes.capacity() + self.exclusions.capacity() * size_of::<Exclusion>()
     }
 
     fn release(&mut self) {
         if let Some(total) = self.retained.take() {
-            total.set(total.get() - self.bytes.capacity() as u64);
+            total.set(total.get() - self.memory_bytes() as u64);
         }
     }
 
@@ -134,20 +138,25 @@ impl Drop for Batch {
 #[derive(Default, Debug)]
 pub struct BatchPool {
     free: Vec<Rc<Batch>>,
+    free_bytes: usize,
 }
 
 impl BatchPool {
     /// An empty batch that nobody else has.
     pub fn take(&mut self) -> Rc<Batch> {
-        self.free.pop().unwrap_or_default()
+        let batch = self.free.pop().unwrap_or_default();
+        self.free_bytes -= batch.memory_bytes();
+        batch
     }
 
     /// Takes a batch back, unless somebody else still has it: the last one to let go
     /// frees it.
     pub fn put(&mut self, mut batch: Rc<Batch>) {
         let Some(unshared) = Rc::get_mut(&mut batch) else { return };
-        if self.free.len() < KEEP_MAX && unshared.bytes.capacity() <= KEEP_BYTES_MAX {
+        let bytes = unshared.memory_bytes();
+        if bytes <= KEEP_BYTES_MAX && self.free_bytes + bytes <= KEEP_TOTAL_BYTES_MAX {
             unshared.clear();
+            self.free_bytes += bytes;
             self.free.push(batch);
         }
     }

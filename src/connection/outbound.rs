@@ -20,7 +20,7 @@ const PRIVATE_SEGMENT_BYTES_MAX: usize = 64 * 1024;
 /// Free queues kept by a pool.
 const QUEUES_KEEP_MAX: usize = 4096;
 /// A queue whose ring has grown beyond this many segments is freed instead of kept.
-const QUEUE_SEGMENTS_KEEP_MAX: usize = 256;
+const QUEUE_SEGMENTS_KEEP_MAX: usize = 32;
 
 /// Free queues and write buffers of one shard.
 #[derive(Default, Debug)]
