@@ -111,7 +111,7 @@ impl Batch {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.bytes.capacity() + self.exclusions.capacity() * size_of::<Exclusion>()
+        size_of::<Self>() + self.bytes.capacity() + self.exclusions.capacity() * size_of::<Exclusion>()
     }
 
     fn release(&mut self) {
@@ -144,7 +144,7 @@ pub struct BatchPool {
 impl BatchPool {
     /// An empty batch that nobody else has.
     pub fn take(&mut self) -> Rc<Batch> {
-        let batch = self.free.pop().unwrap_or_default();
+        let Some(batch) = self.free.pop() else { return Rc::default() };
         self.free_bytes -= batch.memory_bytes();
         batch
     }
