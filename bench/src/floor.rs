@@ -14,6 +14,7 @@ use clap::Args;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use wsgate::driver::machine;
+use wsgate::proto::frame::{OpCode, SERVER_HEADER_BYTES_MAX, append_server};
 
 /// Messages that leave in one send at most.
 const MESSAGES_PER_SEND_MAX: usize = 64;
@@ -37,45 +38,23 @@ pub(crate) struct Options {
 /// Serves until it is killed.
 pub(crate) fn serve(options: &Options) -> io::Result<()> {
     machine::raise_descriptor_limit();
-    let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    let poll = Poll::new()?;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    println!("ready clients={}", listener.local_addr()?);
-    let mut floor = Floor {
-        poll,
-        listener,
-        connections: Vec::new(),
-        subscribers: Vec::new(),
-        frame_in: options.frame_in,
-        unparsed: 0,
-        frames: server_frames(options.frame_out),
-        frame_out: options.frame_out,
-        buffer: vec![0; READ_BUFFER_BYTES],
-    };
-    let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
-    loop {
-        floor.poll.poll(&mut events, None)?;
-        for event in &events {
-            match event.token() {
-                LISTENER => floor.accept()?,
-                Token(index) => floor.take_event(index, event.is_writable()),
-            }
-        }
-    }
+    let floor = Floor::bind(options.frame_in, options.frame_out)?;
+    println!("ready clients={}", floor.address()?);
+    floor.run()
 }
 
 /// As many frames as leave in one send, with headers that a client understands.
 fn server_frames(frame_out: usize) -> Vec<u8> {
-    use wsgate::proto::frame::{OpCode, SERVER_HEADER_BYTES_MAX, append_server};
-    let payload = (2..=SERVER_HEADER_BYTES_MAX).filter_map(|header| frame_out.checked_sub(header)).find_map(|bytes| {
+    let frame = (2..=SERVER_HEADER_BYTES_MAX).filter_map(|header| frame_out.checked_sub(header)).find_map(|bytes| {
         let mut frame = Vec::new();
         append_server(&mut frame, OpCode::Binary, &vec![b'a'; bytes]);
         (frame.len() == frame_out).then_some(frame)
     });
-    payload.unwrap_or_else(|| panic!("no frame is {frame_out} bytes long")).repeat(MESSAGES_PER_SEND_MAX)
+    frame.unwrap_or_else(|| panic!("no frame is {frame_out} bytes long")).repeat(MESSAGES_PER_SEND_MAX)
 }
 
-struct Floor {
+/// The server.
+pub(crate) struct Floor {
     poll: Poll,
     listener: TcpListener,
     connections: Vec<Option<Connection>>,
@@ -105,19 +84,57 @@ enum Does {
 }
 
 impl Does {
-    /// From the request; `None` if it is none.
+    /// From the request; `None` if it is none, or none of ours.
     fn from_request(request: &[u8]) -> Option<Self> {
         let line = request.strip_prefix(b"GET ")?;
         let path = &line[..line.iter().position(|&byte| byte == b' ')?];
-        Some(match path {
-            b"/echo" => Self::Echo,
-            path if path.ends_with(b"?subscribe=off") => Self::Publish,
-            _ => Self::Subscribe,
-        })
+        match path {
+            b"/echo" => Some(Self::Echo),
+            path if !path.starts_with(b"/topics/") => None,
+            path if path.ends_with(b"?subscribe=off") => Some(Self::Publish),
+            _ => Some(Self::Subscribe),
+        }
     }
 }
 
 impl Floor {
+    /// Listens on a free port of the loopback address.
+    pub(crate) fn bind(frame_in: usize, frame_out: usize) -> io::Result<Self> {
+        let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let poll = Poll::new()?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        Ok(Self {
+            poll,
+            listener,
+            connections: Vec::new(),
+            subscribers: Vec::new(),
+            frame_in,
+            unparsed: 0,
+            frames: server_frames(frame_out),
+            frame_out,
+            buffer: vec![0; READ_BUFFER_BYTES],
+        })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves for ever.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
+        loop {
+            self.poll.poll(&mut events, None)?;
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept()?,
+                    Token(index) => self.take_event(index, event.is_writable()),
+                }
+            }
+        }
+    }
+
     fn accept(&mut self) -> io::Result<()> {
         loop {
             match self.listener.accept() {
@@ -134,8 +151,7 @@ impl Floor {
     }
 
     fn take_event(&mut self, index: usize, writable: bool) {
-        let served = self.serve_one(index, writable);
-        if served.is_err() {
+        if self.serve_one(index, writable).is_err() {
             self.connections[index] = None;
         }
     }

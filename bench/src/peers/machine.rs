@@ -22,7 +22,9 @@ impl Machine {
     pub(super) fn look() -> Result<Self, String> {
         let processors = machine::processors();
         let &[server_on, load_on, ..] = &processors[..] else {
-            return Err(format!("two processors are needed, for the server and for the load; there are {processors:?}"));
+            return Err(format!(
+                "two processors are needed, for the server and for the load; there are {processors:?}"
+            ));
         };
         let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = model.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

@@ -7,10 +7,11 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use super::client;
+use super::instructions::Instructions;
 use super::load::{self, Echo, FanOut, Load, Next};
 use super::metrics::{Metrics, Scrape};
 use super::other_shard;
-use super::process::{CpuTime, resident_bytes};
+use super::process::{CpuTime, machine_busy, resident_bytes};
 use super::program::Part;
 use super::row::{IdleTopics, Owner, Work};
 use super::server::Server;
@@ -46,6 +47,10 @@ pub(super) struct WorkSample {
     pub(super) server_busy: f64,
     /// CPU seconds of the load per second.
     pub(super) load_busy: f64,
+    /// CPU seconds of all other programs per second.
+    pub(super) others_busy: f64,
+    /// Of the server's own code, for each message; `null` where they are not counted.
+    pub(super) user_instructions: Option<f64>,
     /// Only wsgate says so.
     pub(super) sends: Option<Sends>,
 }
@@ -120,13 +125,18 @@ fn window(server: &Server, load: &mut impl Load, time: Duration) -> io::Result<S
 
     // Scrapes cost the server CPU too, so they lie outside.
     let scrape_before = scrape()?;
-    let (cpu_before, load_before, arrived_before) = (CpuTime::of(server.pid())?, thread_cpu(), load.arrived());
+    let mut instructions = Instructions::count(server.pid());
+    let (busy_before, arrived_before) = (machine_busy()?, load.arrived());
+    let (cpu_before, load_before) = (CpuTime::of(server.pid())?, thread_cpu());
     let wall = load::run(load, time)?;
     let (cpu, load_cpu) = (CpuTime::of(server.pid())?.since(cpu_before), thread_cpu() - load_before);
+    let busy = machine_busy()?.saturating_sub(busy_before);
+    let instructions = instructions.as_mut().map(Instructions::read).transpose()?;
     let scrape_after = scrape()?;
 
     let messages = load.arrived() - arrived_before;
     let seconds = wall.as_secs_f64();
+    let others = busy.saturating_sub(load_cpu).saturating_sub(Duration::from_nanos(cpu.total_ns));
     Ok(Sample {
         value: cpu.total_ns as f64 / messages as f64,
         work: Some(WorkSample {
@@ -135,6 +145,8 @@ fn window(server: &Server, load: &mut impl Load, time: Duration) -> io::Result<S
             user_share: cpu.user_share(),
             server_busy: cpu.total_ns as f64 / 1e9 / seconds,
             load_busy: load_cpu.as_secs_f64() / seconds,
+            others_busy: others.as_secs_f64() / seconds,
+            user_instructions: instructions.map(|count| count as f64 / messages as f64),
             sends: scrape_before.zip(scrape_after).map(|(before, after)| Sends::between(&before, &after)),
         }),
     })

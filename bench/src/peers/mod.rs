@@ -8,6 +8,8 @@
 #![allow(clippy::disallowed_methods)]
 
 mod client;
+mod compare;
+mod instructions;
 mod interval;
 mod load;
 mod machine;
@@ -28,10 +30,11 @@ use std::time::Duration;
 
 use clap::Args;
 
+use compare::RowReport;
 use machine::Machine;
 use measure::Sample;
 use program::{PROGRAMS, Part, Program};
-use report::{LeftOut, Report, RowReport};
+use report::{LeftOut, Report};
 use row::{Row, Work};
 use server::Server;
 use workshop::Workshop;
@@ -82,10 +85,12 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     eprintln!("building and installing what is to be measured");
     let workshop = Workshop::open(options.wsgate.as_deref(), options.baseline.as_deref())?;
     let mut left_out = Vec::new();
-    let programs: Vec<_> = programs.into_iter().filter(|program| is_prepared(program, &workshop, &mut left_out)).collect();
+    let programs: Vec<_> =
+        programs.into_iter().filter(|program| is_prepared(program, &workshop, &mut left_out)).collect();
 
     server::bind_to(&[machine.load_on])?;
-    let bench = Bench { workshop, machine, time: Duration::from_secs_f64(options.seconds), rounds: options.pairs.into() };
+    let bench =
+        Bench { workshop, machine, time: Duration::from_secs_f64(options.seconds), rounds: options.pairs.into() };
     let rows = rows.into_iter().map(|row| bench.measure_row(row, &programs, &mut left_out)).collect();
     let subject_failed = left_out.iter().any(|left_out| left_out.server == PROGRAMS[0].name);
     let report = Report {

@@ -39,7 +39,8 @@ pub(super) fn open(server: &Server, count: usize, sent: &[u8], returned: &[u8]) 
 /// The one shard in which a counter has grown.
 fn grown(before: &Scrape, after: &Scrape, name: &str) -> io::Result<usize> {
     let (before, after) = (before.by_shard(name), after.by_shard(name));
-    let grown: Vec<_> = before.iter().zip(&after).enumerate().filter(|(_, (a, b))| a < b).map(|(shard, _)| shard).collect();
+    let grown: Vec<_> =
+        before.iter().zip(&after).enumerate().filter(|(_, (a, b))| a < b).map(|(shard, _)| shard).collect();
     match grown[..] {
         [shard] => Ok(shard),
         _ => Err(io::Error::other(format!("{name} grew in shards {grown:?}, not in one"))),

@@ -2,6 +2,10 @@
 
 use std::fs;
 use std::io;
+use std::time::Duration;
+
+/// The unit of times in `/proc`: fixed, whatever the kernel's own clock is.
+const TICKS_PER_SECOND: u64 = 100;
 
 /// CPU time of a process, all its threads together.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -48,6 +52,14 @@ impl CpuTime {
     }
 }
 
+/// CPU time that all programs of the machine have used so far, interrupts and what the
+/// hypervisor took away included.
+pub(super) fn machine_busy() -> io::Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let ticks = parse_busy_ticks(&stat).ok_or_else(|| unexpected("../stat", &stat))?;
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+}
+
 /// Resident memory of a process in bytes.
 pub(super) fn resident_bytes(pid: u32) -> io::Result<u64> {
     // The sums in `statm` lag behind by some pages for each processor; these do not.
@@ -70,6 +82,18 @@ fn parse_ticks(stat: &str) -> Option<(u64, u64)> {
 /// Nanoseconds on a processor in `/proc/PID/task/TID/schedstat`: its first field.
 fn parse_run_ns(schedstat: &str) -> Option<u64> {
     schedstat.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// Ticks in the first line of `/proc/stat`, idle and waiting ones left out.
+fn parse_busy_ticks(stat: &str) -> Option<u64> {
+    let fields: Option<Vec<u64>> =
+        stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace().map(|field| field.parse().ok()).collect();
+    match fields?[..] {
+        [user, nice, system, _idle, _io_wait, interrupt, soft_interrupt, stolen, ..] => {
+            Some(user + nice + system + interrupt + soft_interrupt + stolen)
+        }
+        _ => None,
+    }
 }
 
 fn parse_resident_bytes(rollup: &str) -> Option<u64> {
@@ -95,6 +119,13 @@ mod tests {
     fn run_time_is_the_first_field() {
         assert_eq!(parse_run_ns("992580929 12940986 79\n"), Some(992_580_929));
         assert_eq!(parse_run_ns(""), None);
+    }
+
+    #[test]
+    fn a_machine_is_busy_but_for_idle_and_waiting() {
+        let stat = "cpu  1000 200 30 99999 88888 4 5 6 700 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(parse_busy_ticks(stat), Some(1245));
+        assert_eq!(parse_busy_ticks("cpu0 1 1 1 1 1 1 1 1\n"), None);
     }
 
     #[test]

@@ -113,8 +113,14 @@ pub(super) const PROGRAMS: &[Program] = &[
         prepare: Workshop::unpack_nchan,
         launch: |workshop, _| {
             let address = free_address()?;
-            let mut command = Command::new(workshop.nchan().join("usr/sbin/nginx"));
-            command.arg("-p").arg(workshop.nchan()).arg("-c").arg(workshop.write_nchan_configuration(address)?);
+            let mut command = Command::new("unshare");
+            command.args(["--map-root-user", "--mount", "sh", "-c", NGINX_IN_NAMESPACE, "sh"]);
+            command
+                .arg(workshop.nchan().join("usr/sbin/nginx"))
+                .arg("-p")
+                .arg(workshop.nchan())
+                .arg("-c")
+                .arg(workshop.write_nchan_configuration(address)?);
             Ok(Launch { command, ready: Ready::Listens(address) })
         },
     },
@@ -131,6 +137,10 @@ pub(super) const PROGRAMS: &[Program] = &[
         },
     },
 ];
+
+/// nchan insists on Debian's directory for its temporary files, so it gets one that
+/// nobody else sees.
+const NGINX_IN_NAMESPACE: &str = "mount -t tmpfs none /var/lib && mkdir /var/lib/nginx && exec \"$@\"";
 
 /// Peers have no shards.
 fn on_one_shard(work: &Work) -> bool {

@@ -1,15 +1,15 @@
-//! From samples to the table.
+//! Everything that was measured, as tables in Markdown.
 
 use serde::Serialize;
 
-use super::interval::{Interval, interval, median};
+use super::compare::{Judgement, Line, RowReport, Verdict, median_of};
+use super::interval::Interval;
 use super::machine::Machine;
-use super::measure::{Sample, WorkSample};
-use super::program::{Part, Program};
-use super::row::{Budget, Measures, Row};
+use super::row::Measures;
 
-/// A load that is busier than this, with a server that is not, was the bottleneck.
-const BUSY: f64 = 0.95;
+/// Other programs that take more CPU than this, in processors, spoil a row: they hold
+/// up both sides and empty their caches.
+const OTHERS_BUSY_MAX: f64 = 0.1;
 
 /// Everything that was measured.
 #[derive(Serialize, Debug)]
@@ -35,133 +35,25 @@ pub(super) struct LeftOut {
     pub(super) reason: String,
 }
 
-/// One row.
-#[derive(Serialize, Debug)]
-pub(super) struct RowReport {
-    pub(super) name: &'static str,
-    pub(super) title: &'static str,
-    pub(super) measures: Measures,
-    pub(super) lines: Vec<Line>,
-    pub(super) verdicts: Vec<Verdict>,
-    /// Messages that one send of wsgate could have taken at best.
-    window: usize,
-}
-
-/// One server in a row.
-#[derive(Serialize, Debug)]
-pub(super) struct Line {
-    pub(super) server: &'static str,
-    /// In nanoseconds or bytes, see [`Measures`].
-    pub(super) median: f64,
-    /// wsgate's figure divided by this one's, pair by pair.
-    pub(super) ratio: Option<Interval>,
-    /// The load kept the server waiting.
-    pub(super) load_was_bottleneck: bool,
-    /// One for each round; `null` if the run failed.
-    pub(super) samples: Vec<Option<Sample>>,
-}
-
-/// A budget, judged.
-#[derive(Serialize, Debug)]
-pub(super) struct Verdict {
-    pub(super) budget: String,
-    pub(super) result: Judgement,
-}
-
-/// Whether a budget is kept.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Judgement {
-    /// With 95 % confidence.
-    Met,
-    /// With 95 % confidence not.
-    Missed,
-    /// The limit lies between the bounds; more pairs may tell.
-    Open,
-    /// What it compares with was not measured, or in fewer than five pairs.
-    NotJudged,
-}
-
-impl RowReport {
-    /// Compares the programs of a row; each has one sample, or none, for each round.
-    pub(super) fn new(row: &Row, measured: Vec<(&'static Program, Vec<Option<Sample>>)>) -> Self {
-        let subject: Vec<_> =
-            measured.iter().find(|(program, _)| program.part == Part::Subject).map_or_else(Vec::new, |(_, s)| s.clone());
-        let mut parts = Vec::new();
-        let mut lines = Vec::new();
-        for (program, samples) in measured {
-            let values: Vec<f64> = samples.iter().flatten().map(|sample| sample.value).collect();
-            let Some(median) = median(&values) else { continue };
-            let ratio = if program.part == Part::Subject { None } else { paired_ratio(&subject, &samples) };
-            parts.push(program.part);
-            let load_was_bottleneck = load_was_bottleneck(&samples);
-            lines.push(Line { server: program.name, median, ratio, load_was_bottleneck, samples });
-        }
-        let verdicts = row.budgets.iter().map(|budget| judge(*budget, &lines, &parts)).collect();
-        let (window, measures) = (row.work.window(), row.work.measures());
-        Self { name: row.name, title: row.title, measures, lines, verdicts, window }
-    }
-}
-
-/// The ratios of the rounds in which both ran.
-fn paired_ratio(subject: &[Option<Sample>], other: &[Option<Sample>]) -> Option<Interval> {
-    let pairs = subject.iter().zip(other).filter_map(|(a, b)| a.as_ref().zip(b.as_ref()));
-    let ratios: Vec<f64> = pairs.map(|(a, b)| a.value / b.value).filter(|ratio| ratio.is_finite()).collect();
-    interval(&ratios)
-}
-
-fn load_was_bottleneck(samples: &[Option<Sample>]) -> bool {
-    let busy = |of: fn(&WorkSample) -> f64| median_of(samples, of);
-    busy(|work| work.load_busy) > BUSY && busy(|work| work.server_busy) < BUSY
-}
-
-/// The median of something in the samples of a row with messages, 0 elsewhere.
-fn median_of(samples: &[Option<Sample>], of: fn(&WorkSample) -> f64) -> f64 {
-    let values: Vec<f64> = samples.iter().flatten().filter_map(|sample| sample.work.as_ref().map(of)).collect();
-    median(&values).unwrap_or_default()
-}
-
-fn judge(budget: Budget, lines: &[Line], parts: &[Part]) -> Verdict {
-    let of = |part| lines.iter().zip(parts).filter(move |(_, other)| **other == part).map(|(line, _)| line);
-    let (budget, value, limit) = match budget {
-        Budget::OfFloor(limit) => {
-            (format!("at most {limit} × floor"), of(Part::Floor).next().and_then(|line| line.ratio), limit)
-        }
-        Budget::OfBestPeer(limit) => {
-            let best = of(Part::Peer).min_by(|a, b| a.median.total_cmp(&b.median));
-            let name = best.map_or("none measured", |line| line.server);
-            (format!("at most {limit} × best peer ({name})"), best.and_then(|line| line.ratio), limit)
-        }
-        Budget::Bytes(limit) => {
-            let values = of(Part::Subject).flat_map(|line| line.samples.iter().flatten()).map(|sample| sample.value);
-            (format!("at most {limit} B"), interval(&values.collect::<Vec<_>>()), limit)
-        }
-    };
-    let result = match value {
-        Some(Interval { lower: Some(lower), upper: Some(upper), .. }) => match (lower, upper) {
-            (_, upper) if upper <= limit => Judgement::Met,
-            (lower, _) if lower > limit => Judgement::Missed,
-            _ => Judgement::Open,
-        },
-        _ => Judgement::NotJudged,
-    };
-    Verdict { budget, result }
-}
-
 impl Report {
     /// The tables, in Markdown.
     pub(super) fn text(&self) -> String {
         let machine = &self.machine;
         let mut text = format!(
             "{}, {} processors, Linux {}. Server on processor {}, load on {}. {} pairs of {} s.\n\
-             User instructions: not counted.\n",
+             {}",
             machine.processor,
             machine.processors,
             machine.kernel,
             machine.server_on,
             machine.load_on,
             self.pairs,
-            self.seconds
+            self.seconds,
+            if self.counts_instructions() {
+                ""
+            } else {
+                "User instructions per message: not counted on this machine.\n"
+            }
         );
         for row in &self.rows {
             text += &format!("\n**{}** — {}\n\n", row.name, row.title);
@@ -174,40 +66,53 @@ impl Report {
         }
         for LeftOut { server, row, reason } in &self.left_out {
             let row = row.map(|row| format!(" in {row}")).unwrap_or_default();
-            text += &format!("* left out{row}: {server}: {reason}\n");
+            text += &format!("* {server} is left out{row}: {reason}\n");
         }
         text
     }
 }
 
+impl Report {
+    fn counts_instructions(&self) -> bool {
+        self.rows.iter().any(RowReport::counts_instructions)
+    }
+}
+
 impl RowReport {
     fn table(&self) -> String {
-        let mut text = match self.measures {
+        let mut head = match self.measures {
             Measures::MessageCpu => {
-                "| server | CPU per message | user | system | wsgate ÷ it | server busy | load busy |\n\
-                 | --- | --- | --- | --- | --- | --- | --- |\n"
+                vec!["server", "CPU per message", "user", "system", "wsgate ÷ it", "server busy", "load busy"]
             }
-            Measures::ConnectionBytes => "| server | bytes per connection | wsgate ÷ it |\n| --- | --- | --- |\n",
+            Measures::ConnectionBytes => vec!["server", "bytes per connection", "wsgate ÷ it"],
+        };
+        if self.counts_instructions() {
+            head.push("user instructions");
         }
-        .to_owned();
+        let mut text = table_row(&head) + &table_row(&vec!["---"; head.len()]);
         for line in &self.lines {
             let ratio = line.ratio.map(show_ratio).unwrap_or_default();
-            let Line { server, median, samples, .. } = line;
-            text += &match self.measures {
+            let mut cells = match self.measures {
                 Measures::MessageCpu => {
-                    let user = median_of(samples, |work| work.user_share);
-                    let percent = |of| format!("{:.0} %", median_of(samples, of) * 100.0);
-                    format!(
-                        "| {server} | {} | {} | {} | {ratio} | {} | {} |\n",
-                        show_time(*median),
-                        show_time(median * user),
-                        show_time(median * (1.0 - user)),
+                    let user = median_of(&line.samples, |work| work.user_share);
+                    let percent = |of| format!("{:.0} %", median_of(&line.samples, of) * 100.0);
+                    vec![
+                        line.server.to_owned(),
+                        show_time(line.median),
+                        show_time(line.median * user),
+                        show_time(line.median * (1.0 - user)),
+                        ratio,
                         percent(|work| work.server_busy),
-                        percent(|work| work.load_busy)
-                    )
+                        percent(|work| work.load_busy),
+                    ]
                 }
-                Measures::ConnectionBytes => format!("| {server} | {median:.0} | {ratio} |\n"),
+                Measures::ConnectionBytes => vec![line.server.to_owned(), format!("{:.0}", line.median), ratio],
             };
+            if self.counts_instructions() {
+                let count = median_of(&line.samples, |work| work.user_instructions.unwrap_or(f64::NAN));
+                cells.push(format!("{count:.0}"));
+            }
+            text += &table_row(&cells);
         }
         text
     }
@@ -225,6 +130,11 @@ impl RowReport {
         }
         for line in self.lines.iter().filter(|line| line.load_was_bottleneck) {
             text += &format!("* the load was the bottleneck of {}, which waited for it\n", line.server);
+        }
+        let others_busy = self.lines.iter().map(|line| line.others_busy).fold(0.0, f64::max);
+        if others_busy > OTHERS_BUSY_MAX {
+            let percent = others_busy * 100.0;
+            text += &format!("* other programs took up to {percent:.0} % of a processor meanwhile: measure again\n");
         }
         for line in &self.lines {
             text += &self.sends(line).unwrap_or_default();
@@ -248,8 +158,18 @@ impl RowReport {
             window => format!(" ({:.2} for each connection and {window} messages)", per_message * window as f64),
         };
         let (per_turn, name) = (messages as f64 / turns as f64, line.server);
-        Some(format!("* {name}: {per_message:.3} sends per message{window}, {short} short, {per_turn:.1} messages per turn\n"))
+        Some(format!(
+            "* {name}: {per_message:.3} sends per message{window}, {short} short, {per_turn:.1} messages per turn\n"
+        ))
     }
+}
+
+fn table_row<S: AsRef<str>>(cells: &[S]) -> String {
+    let mut row = String::from("|");
+    for cell in cells {
+        row += &format!(" {} |", cell.as_ref());
+    }
+    row + "\n"
 }
 
 /// Nanoseconds as a reader wants them.

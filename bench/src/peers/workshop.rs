@@ -32,7 +32,8 @@ impl Workshop {
     /// Builds wsgate unless a build is named.
     pub(super) fn open(wsgate: Option<&Path>, baseline: Option<&Path>) -> io::Result<Self> {
         let bench = std::env::current_exe()?;
-        let target = bench.ancestors().nth(2).ok_or_else(|| io::Error::other("this program lies in no target directory"))?;
+        let target =
+            bench.ancestors().nth(2).ok_or_else(|| io::Error::other("this program lies in no target directory"))?;
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
         let mut workshop = Self {
             root: root.to_owned(),
@@ -97,7 +98,9 @@ impl Workshop {
             return Ok(());
         }
         fs::write(directory.join("package.json"), &wanted)?;
-        run(Command::new("npm").args(["install", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&directory))?;
+        run(Command::new("npm")
+            .args(["install", "--no-audit", "--no-fund", "--loglevel=error"])
+            .current_dir(&directory))?;
         fs::write(installed, wanted)
     }
 
@@ -151,7 +154,7 @@ fn run(command: &mut Command) -> io::Result<()> {
     }
     let text = String::from_utf8_lossy(&output.stderr);
     let text = text.trim();
-    let arguments: Vec<_> = command.get_args().map(|argument| name(argument)).collect();
+    let arguments: Vec<_> = command.get_args().map(name).collect();
     let program = name(command.get_program());
     Err(io::Error::other(format!("{program} {} ended with {}: {text}", arguments.join(" "), output.status)))
 }

@@ -90,10 +90,7 @@ fn publish(topic: &Sender<Bytes>, frame: Frame<'_>) -> Option<()> {
     Some(())
 }
 
-async fn read(
-    mut reader: FragmentCollectorRead<ReadHalf<Stream>>,
-    topic: Sender<Bytes>,
-) -> Result<(), WebSocketError> {
+async fn read(mut reader: FragmentCollectorRead<ReadHalf<Stream>>, topic: Sender<Bytes>) -> Result<(), WebSocketError> {
     // Nothing is answered: the load sends no pings.
     let mut no_answer = async |_: Frame<'_>| Ok::<_, Infallible>(());
     loop {

@@ -7,6 +7,8 @@
 mod echo;
 mod fanout;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 pub(super) use echo::{Echo, Next};
 pub(super) use fanout::FanOut;
@@ -56,7 +58,9 @@ pub(super) fn run(load: &mut impl Load, time: Duration) -> io::Result<Duration> 
         load.poll().poll(&mut events, Some(STALL_MAX))?;
         if events.is_empty() {
             let under_way = load.under_way();
-            return Err(io::Error::other(format!("nothing came for {STALL_MAX:?} with {under_way} messages under way")));
+            return Err(io::Error::other(format!(
+                "nothing came for {STALL_MAX:?} with {under_way} messages under way"
+            )));
         }
         for event in &events {
             load.take_event(event, &mut buffer)?;
