@@ -11,6 +11,8 @@ pub(super) struct Machine {
     pub(super) processor: String,
     pub(super) processors: usize,
     pub(super) kernel: String,
+    /// TCP's congestion control: some pace what they send by timers, which costs.
+    pub(super) congestion_control: String,
     /// Where the server runs. A row with two shards adds the load's processor.
     pub(super) server_on: usize,
     /// Where the load runs.
@@ -28,11 +30,12 @@ impl Machine {
         };
         let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = model.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let setting = |name| fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default().trim().to_owned();
         Ok(Self {
             processor: model.map_or("unknown", |(_, name)| name).trim().to_owned(),
             processors: processors.len(),
-            kernel: kernel.trim().to_owned(),
+            kernel: setting("kernel/osrelease"),
+            congestion_control: setting("net/ipv4/tcp_congestion_control"),
             server_on,
             load_on,
         })

@@ -40,11 +40,12 @@ impl Report {
     pub(super) fn text(&self) -> String {
         let machine = &self.machine;
         let mut text = format!(
-            "{}, {} processors, Linux {}. Server on processor {}, load on {}. {} pairs of {} s.\n\
+            "{}, {} processors, Linux {}, TCP congestion control {}. Server on processor {}, load on {}. {} pairs of {} s.\n\
              {}",
             machine.processor,
             machine.processors,
             machine.kernel,
+            machine.congestion_control,
             machine.server_on,
             machine.load_on,
             self.pairs,
