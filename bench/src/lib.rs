@@ -1,6 +1,10 @@
-//! Inputs that the benchmarks share.
+//! What the benchmarks share.
 
 use wsgate::proto::frame::{self, OpCode};
+
+/// Most messages that `bench peers` keeps under way in one topic. Servers whose
+/// backlogs are bounded get this much room.
+pub const IN_FLIGHT_MAX: usize = 64;
 
 /// Frames as a client sends them: `count` messages of `bytes` bytes each.
 pub fn client_frames(opcode: OpCode, bytes: usize, count: usize) -> Vec<u8> {

@@ -1,0 +1,64 @@
+//! Opens WebSocket connections by the hundred.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Connections opened at a time: more than one, so that neither side waits for the
+/// other after each, and fewer than the shortest listen queue of any server.
+const OPENING_MAX: usize = 100;
+
+/// A server that has not answered a handshake for so long never will.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+const END_OF_HEAD: &[u8] = b"\r\n\r\n";
+
+/// Opens a connection for each path, upgraded and ready.
+pub(super) fn open(server: SocketAddr, paths: &[String]) -> io::Result<Vec<TcpStream>> {
+    let mut open = Vec::with_capacity(paths.len());
+    for paths in paths.chunks(OPENING_MAX) {
+        let first = open.len();
+        for path in paths {
+            open.push(request(server, path)?);
+        }
+        for (stream, path) in open[first..].iter_mut().zip(paths) {
+            await_upgrade(stream)
+                .map_err(|error| io::Error::new(error.kind(), format!("upgrade at {path}: {error}")))?;
+        }
+    }
+    Ok(open)
+}
+
+fn request(server: SocketAddr, path: &str) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(server)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    // Closing by a reset leaves no port behind that could not be used again.
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes())?;
+    Ok(stream)
+}
+
+/// Reads the answer's head and nothing behind it.
+fn await_upgrade(stream: &mut TcpStream) -> io::Result<()> {
+    let mut head = [0; 2048];
+    let mut filled = 0;
+    while !head[..filled].ends_with(END_OF_HEAD) {
+        let Some(room @ [_, ..]) = head.get_mut(filled..) else {
+            return Err(io::Error::other("the answer to the upgrade has no end, or does not stop there"));
+        };
+        match stream.read(room)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => filled += n,
+        }
+    }
+    if !head.starts_with(b"HTTP/1.1 101 ") {
+        let head = String::from_utf8_lossy(&head[..filled]);
+        return Err(io::Error::other(format!("answered {:?}", head.lines().next().unwrap_or_default())));
+    }
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! One run: a server that was just started, one row's work, one sample.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+
+use super::client;
+use super::instructions::Instructions;
+use super::load::{self, Echo, FanOut, Load, Next};
+use super::metrics::{Metrics, Scrape};
+use super::other_shard;
+use super::process::{CpuTime, machine_busy, resident_bytes};
+use super::program::Part;
+use super::row::{IdleTopics, Owner, Work};
+use super::server::Server;
+
+/// Work before the measurement: compilers of peers that compile while they run have
+/// done so, buffers have their size.
+pub(super) const WARM_UP: Duration = Duration::from_millis(700);
+
+/// From the last connection until memory is read.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Connections before the first reading of an idle row: what a server allocates once
+/// is not charged to the connections that are counted.
+const IDLE_FIRST: usize = 100;
+
+/// What a run found.
+#[derive(Clone, Serialize, Debug)]
+pub(super) struct Sample {
+    /// The row's figure, see [`super::row::Measures`].
+    pub(super) value: f64,
+    #[serde(flatten)]
+    pub(super) work: Option<WorkSample>,
+}
+
+/// What a run of messages found beside the CPU for each.
+#[derive(Clone, Serialize, Debug)]
+pub(super) struct WorkSample {
+    pub(super) seconds: f64,
+    pub(super) messages: u64,
+    /// Part of the server's CPU that was spent in its own code, from 0 to 1.
+    pub(super) user_share: f64,
+    /// CPU seconds of the server per second.
+    pub(super) server_busy: f64,
+    /// CPU seconds of the load per second.
+    pub(super) load_busy: f64,
+    /// CPU seconds of all other programs per second.
+    pub(super) others_busy: f64,
+    /// Of the server's own code, for each message; `null` where they are not counted.
+    pub(super) user_instructions: Option<f64>,
+    /// Only wsgate says so.
+    pub(super) sends: Option<Sends>,
+}
+
+/// wsgate's own counts during a run.
+#[derive(Clone, Copy, Serialize, Debug)]
+pub(super) struct Sends {
+    pub(super) calls: u64,
+    /// Those that took less than they were given.
+    pub(super) short: u64,
+    /// Messages queued for one connection each.
+    pub(super) messages: u64,
+    /// Turns of the event loops.
+    pub(super) turns: u64,
+}
+
+/// Puts a server to work for a while.
+pub(super) fn measure(server: &Server, part: Part, work: &Work, time: Duration) -> io::Result<Sample> {
+    let sent = work.client_frame();
+    let returned = match part {
+        Part::Floor => sent.clone(),
+        _ => work.server_frame(),
+    };
+    let same = |count, path: &str| vec![path.to_owned(); count];
+    match *work {
+        Work::Echo { connections, in_flight, .. } => {
+            let streams = client::open(server.clients, &same(connections, "/echo"))?;
+            window(server, &mut Echo::new(streams, &sent, &returned, Next::Same { in_flight })?, time)
+        }
+        Work::FanOut { subscribers, in_flight, .. } => {
+            let publisher = client::open(server.clients, &same(1, "/topics/room?subscribe=off"))?.remove(0);
+            let streams = client::open(server.clients, &same(subscribers, "/topics/room"))?;
+            let delivered = work.server_frame();
+            window(server, &mut FanOut::new(publisher, streams, &sent, &delivered, in_flight)?, time)
+        }
+        Work::OwnTopics { topics, in_flight, owner, .. } => {
+            let streams = match (part, owner) {
+                (Part::Floor, _) => client::open(server.clients, &same(topics, "/echo"))?,
+                (_, Owner::SameShard) => client::open(server.clients, &topic_paths(0..topics))?,
+                (_, Owner::OtherShard) => other_shard::open(server, topics, &sent, &returned)?,
+            };
+            window(server, &mut Echo::new(streams, &sent, &returned, Next::Random { in_flight })?, time)
+        }
+        Work::Idle { connections, topics } => {
+            let paths = |range: std::ops::Range<usize>| match topics {
+                IdleTopics::None => same(range.len(), "/echo"),
+                IdleTopics::Shared => same(range.len(), "/topics/room"),
+                IdleTopics::Own => topic_paths(range),
+            };
+            let first = client::open(server.clients, &paths(0..IDLE_FIRST))?;
+            std::thread::sleep(SETTLE);
+            let before = resident_bytes(server.pid())?;
+            let rest = client::open(server.clients, &paths(IDLE_FIRST..IDLE_FIRST + connections))?;
+            std::thread::sleep(SETTLE);
+            let bytes = resident_bytes(server.pid())? as f64 - before as f64;
+            let value = bytes / rest.len() as f64;
+            drop((first, rest));
+            Ok(Sample { value, work: None })
+        }
+    }
+}
+
+/// Topics with names of 32 bytes.
+fn topic_paths(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|index| format!("/topics/{index:032}")).collect()
+}
+
+fn window(server: &Server, load: &mut impl Load, time: Duration) -> io::Result<Sample> {
+    load::run(load, WARM_UP)?;
+    let mut metrics = server.admin.map(Metrics::connect).transpose()?;
+    let mut scrape = || metrics.as_mut().map(Metrics::scrape).transpose();
+
+    // Scrapes cost the server CPU too, so they lie outside.
+    let scrape_before = scrape()?;
+    let mut instructions = Instructions::count(server.pid());
+    let (busy_before, arrived_before) = (machine_busy()?, load.arrived());
+    let (cpu_before, load_before) = (CpuTime::of(server.pid())?, thread_cpu());
+    let wall = load::run(load, time)?;
+    let (cpu, load_cpu) = (CpuTime::of(server.pid())?.since(cpu_before), thread_cpu() - load_before);
+    let busy = machine_busy()?.saturating_sub(busy_before);
+    let instructions = instructions.as_mut().map(Instructions::read).transpose()?;
+    let scrape_after = scrape()?;
+
+    let messages = load.arrived() - arrived_before;
+    let seconds = wall.as_secs_f64();
+    let others = busy.saturating_sub(load_cpu).saturating_sub(Duration::from_nanos(cpu.total_ns));
+    Ok(Sample {
+        value: cpu.total_ns as f64 / messages as f64,
+        work: Some(WorkSample {
+            seconds,
+            messages,
+            user_share: cpu.user_share(),
+            server_busy: cpu.total_ns as f64 / 1e9 / seconds,
+            load_busy: load_cpu.as_secs_f64() / seconds,
+            others_busy: others.as_secs_f64() / seconds,
+            user_instructions: instructions.map(|count| count as f64 / messages as f64),
+            sends: scrape_before.zip(scrape_after).map(|(before, after)| Sends::between(&before, &after)),
+        }),
+    })
+}
+
+/// CPU time of this thread, which is the load.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
+
+impl Sends {
+    fn between(before: &Scrape, after: &Scrape) -> Self {
+        let grown = |name| after.sum(name) - before.sum(name);
+        Self {
+            calls: grown("wsgate_sends_total"),
+            short: grown("wsgate_short_sends_total"),
+            messages: grown("wsgate_messages_queued_total"),
+            turns: grown("wsgate_loop_turn_seconds_count"),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Reads wsgate's own counters: what it says of its sends and turns.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+/// A connection to wsgate's admin address.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    reader: BufReader<TcpStream>,
+    request: String,
+}
+
+/// All counters at one moment.
+#[derive(Debug)]
+pub(super) struct Scrape(String);
+
+impl Metrics {
+    pub(super) fn connect(admin: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(admin)?;
+        stream.set_nodelay(true)?;
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n");
+        Ok(Self { reader: BufReader::new(stream), request })
+    }
+
+    pub(super) fn scrape(&mut self) -> io::Result<Scrape> {
+        self.reader.get_mut().write_all(self.request.as_bytes())?;
+        let mut line = String::new();
+        self.reader.read_line(&mut line)?;
+        if !line.starts_with("HTTP/1.1 200 ") {
+            return Err(io::Error::other(format!("/metrics answered {line:?}")));
+        }
+        let mut length = 0;
+        while line.trim_end() != "" {
+            line.clear();
+            self.reader.read_line(&mut line)?;
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse().map_err(io::Error::other)?;
+            }
+        }
+        let mut body = vec![0; length];
+        self.reader.read_exact(&mut body)?;
+        String::from_utf8(body).map(Scrape).map_err(io::Error::other)
+    }
+}
+
+impl Scrape {
+    /// A counter's value in each shard, by the shard's number.
+    pub(super) fn by_shard(&self, name: &str) -> Vec<u64> {
+        let values = self.0.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix("{shard=\""));
+        let mut numbered: Vec<(u16, u64)> = values
+            .filter_map(|rest| {
+                let (shard, value) = rest.split_once("\"} ")?;
+                Some((shard.parse().ok()?, value.parse().ok()?))
+            })
+            .collect();
+        numbered.sort_unstable();
+        numbered.into_iter().map(|(_, value)| value).collect()
+    }
+
+    /// A counter's sum over all shards.
+    pub(super) fn sum(&self, name: &str) -> u64 {
+        self.by_shard(name).iter().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_read_by_whole_name_and_in_the_order_of_shards() {
+        let text = "# TYPE wsgate_sends counter\nwsgate_sends_total{shard=\"1\"} 7\nwsgate_sends_total{shard=\"0\"} 5\n\
+                    wsgate_short_sends_total{shard=\"0\"} 9\nwsgate_sends_total_of_all 3\n# EOF\n";
+        let scrape = Scrape(text.to_owned());
+        assert_eq!(scrape.by_shard("wsgate_sends_total"), [5, 7]);
+        assert_eq!(scrape.sum("wsgate_sends_total"), 12);
+        assert_eq!(scrape.sum("wsgate_absent_total"), 0);
+    }
+}
