@@ -3,7 +3,7 @@
 
 /// The one receive buffer of an event loop. Large enough that a busy connection
 /// costs few reads, small enough to stay in the L2 cache.
-pub const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
+pub const RECEIVE_BUFFER_BYTES: usize = 128 * 1024;
 
 /// Connections accepted per turn, so that a storm of them does not hold up those
 /// that are open. What is left waits in the kernel's queue until the next turn.
@@ -19,8 +19,9 @@ pub const ENVELOPES_PER_TURN_MAX: usize = 1024;
 /// Readiness events taken from the kernel at once. More showed no gain.
 pub const EVENTS_PER_TURN_MAX: usize = 1024;
 
-/// Segments gathered into one send; the kernel takes 1,024 at most.
-pub const SEGMENTS_PER_SEND_MAX: usize = 64;
+/// Segments gathered into one send. Published messages come in batches, so a queue has few;
+/// the slices are made on the stack for each send.
+pub const SEGMENTS_PER_SEND_MAX: usize = 16;
 
 /// Connections that the kernel holds for a listener until they are accepted. The
 /// kernel lowers it to `net.core.somaxconn`.
