@@ -1,6 +1,6 @@
 //! The limit of open files: one per connection, and some for the event loops.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use wsgate::driver::machine;
 
 /// Files beside the connections: standard streams, and what the libraries hold.
 const FILES_BASE: u64 = 32;
@@ -22,11 +22,7 @@ pub struct TooFewFiles {
 
 /// Raises the limit of open files as far as allowed, and checks that it is enough.
 pub fn raise_limit(connections: usize, workers: usize) -> Result<(), TooFewFiles> {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    // Unlimited is `None`. If raising fails, what there is decides.
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
-    let limit = if raised { maximum } else { current };
-    check(connections, workers, limit.unwrap_or(u64::MAX))
+    check(connections, workers, machine::raise_descriptor_limit())
 }
 
 fn check(connections: usize, workers: usize, limit: u64) -> Result<(), TooFewFiles> {

@@ -20,7 +20,6 @@
 pub mod alarm;
 pub mod cli;
 pub mod client;
-pub mod clock;
 pub mod connection;
 pub mod connector;
 pub mod failure;

@@ -12,7 +12,6 @@ use std::thread::{Builder, JoinHandle};
 use mio::{Poll, Waker};
 use wsgate::time::Time;
 
-use crate::clock::Clock;
 use crate::connector::Connector;
 use crate::files::{self, TooFewFiles};
 use crate::limits::{PROGRESS_INTERVAL, START_LEAD, SUBSCRIBE_LEAD};
@@ -26,6 +25,7 @@ use crate::schedule::{Pacer, Window, window};
 use crate::shared::{Command, Counters, Counts, Notice, Reporter, Stage};
 use crate::tally::Outcome;
 use crate::worker::{self, Setup, WAKE};
+use wsgate::driver::clock::Clock;
 
 /// Why a run could not take place.
 #[derive(Debug, thiserror::Error)]

@@ -17,7 +17,6 @@ use wsgate::time::Time;
 
 use crate::alarm::Alarm;
 use crate::client::{self, Client, Event, Tools};
-use crate::clock::Clock;
 use crate::connection::{Connection, Received};
 use crate::connector::Connector;
 use crate::failure::Failure;
@@ -32,6 +31,7 @@ use crate::scenario::{Pace, Scenario};
 use crate::schedule::Window;
 use crate::shared::{Command, Counters, Counts, Reporter, Stage};
 use crate::tally::{Connections, Outcome};
+use wsgate::driver::clock::Clock;
 
 /// Token of the waker; connections have their slot.
 pub const WAKE: Token = Token(usize::MAX);
