@@ -65,13 +65,17 @@ impl Batch {
         self.exclusions.is_empty() || self.exclusions_of(connection).is_empty()
     }
 
-    /// The ranges of bytes that a connection gets, and how many frames they are.
-    pub fn ranges_for(&self, connection: ConnectionId) -> (Vec<(usize, usize)>, u32) {
+    /// The ranges of bytes that a connection gets.
+    pub fn ranges_for(&self, connection: ConnectionId) -> impl Iterator<Item = (usize, usize)> + Clone {
         let excluded = self.exclusions_of(connection);
         let starts = [0].into_iter().chain(excluded.iter().map(|exclusion| exclusion.end));
         let ends = excluded.iter().map(|exclusion| exclusion.start).chain([self.bytes.len()]);
-        let ranges = starts.zip(ends).filter(|(start, end)| start < end).collect();
-        (ranges, self.messages - excluded.len() as u32)
+        starts.zip(ends).filter(|(start, end)| start < end)
+    }
+
+    /// How many frames a connection gets.
+    pub fn messages_for(&self, connection: ConnectionId) -> u32 {
+        self.messages - self.exclusions_of(connection).len() as u32
     }
 
     /// The end of the frame that begins at a position.
@@ -170,10 +174,11 @@ mod tests {
         batch.append(OpCode::Text, b"dddd", Some(id(5, 1)));
         batch.seal();
         assert_eq!(batch.as_bytes(), b"\x81\x01a\x81\x02bb\x81\x03ccc\x81\x04dddd");
-        assert_eq!(batch.ranges_for(id(5, 1)), (vec![(0, 3), (7, 12)], 2));
-        assert_eq!(batch.ranges_for(id(2, 0)), (vec![(0, 7), (12, 18)], 3));
+        let share_of = |id| (batch.ranges_for(id).collect::<Vec<_>>(), batch.messages_for(id));
+        assert_eq!(share_of(id(5, 1)), (vec![(0, 3), (7, 12)], 2));
+        assert_eq!(share_of(id(2, 0)), (vec![(0, 7), (12, 18)], 3));
         assert!(!batch.is_whole_for(id(5, 1)) && batch.is_whole_for(id(5, 2)) && batch.is_whole_for(id(1, 0)));
-        assert_eq!(batch.ranges_for(id(1, 0)), (vec![(0, 18)], 4));
+        assert_eq!(share_of(id(1, 0)), (vec![(0, 18)], 4));
     }
 
     #[test]

@@ -229,9 +229,9 @@ impl World {
         }
         batch.seal();
         let batch = Rc::new(batch);
-        let (ranges, count) = batch.ranges_for(SELF);
-        assert_eq!(count as usize, items.len());
-        let bytes: usize = ranges.iter().map(|(start, end)| end - start).sum();
+        let ranges = batch.ranges_for(SELF);
+        assert_eq!(batch.messages_for(SELF) as usize, items.len());
+        let bytes: usize = ranges.clone().map(|(start, end)| end - start).sum();
         let has_room = self.connection.has_room_for(bytes, &self.bounds);
         assert_eq!(has_room, self.model.bytes() == 0 || self.model.bytes() + bytes <= self.bounds.queue_bytes_max);
         if self.policy == SlowConsumerPolicy::Disconnect && !has_room {
