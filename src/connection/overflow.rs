@@ -109,3 +109,7 @@ impl Queue {
         Dropped { frames, told_before, at: first.unwrap_or_default() }
     }
 }
+
+#[cfg(test)]
+#[path = "overflow_tests.rs"]
+mod tests;

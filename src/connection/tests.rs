@@ -30,14 +30,14 @@ fn just_opened(pool: &mut OutboundPool) -> Connection {
     connection
 }
 
-fn open(pool: &mut OutboundPool) -> Connection {
+pub(super) fn open(pool: &mut OutboundPool) -> Connection {
     let mut connection = just_opened(pool);
     send(&mut connection, usize::MAX, pool);
     connection
 }
 
 /// A transport that takes `n` bytes at most; what it took.
-fn send(connection: &mut Connection, n: usize, pool: &mut OutboundPool) -> Vec<u8> {
+pub(super) fn send(connection: &mut Connection, n: usize, pool: &mut OutboundPool) -> Vec<u8> {
     let mut taken = Vec::new();
     loop {
         let before = taken.len();

@@ -330,6 +330,8 @@ impl EventLoop {
             let Some(id) = self.shard.next_flush(now) else { break };
             self.flush_one(id);
         }
+        // The loop may sleep now, and others go by this number meanwhile.
+        self.count_queue_memory();
     }
 
     /// Does what the shard wants of a connection's transport until it is satisfied or
@@ -444,11 +446,16 @@ impl EventLoop {
     fn enforce_queue_bound(&mut self, now: Time) {
         let bound = self.settings.queue_bytes_total_max;
         let share = bound / self.process.len() as u64;
-        let own = self.shard.queue_memory_bytes();
-        self.shard.stats().queue_memory_bytes.set(own);
+        let own = self.count_queue_memory();
         if own > share && self.sum_of_process(|stats| &stats.queue_memory_bytes) > bound {
             self.shard.shed_queues(share, now);
         }
+    }
+
+    fn count_queue_memory(&self) -> u64 {
+        let own = self.shard.queue_memory_bytes();
+        self.shard.stats().queue_memory_bytes.set(own);
+        own
     }
 }
 

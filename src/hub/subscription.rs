@@ -187,6 +187,10 @@ impl Hub {
         let subscription = &mut self.subscriptions[id.0 as usize];
         let members = &mut self.topics[subscription.topic.0 as usize].members;
         subscription.position = members.len() as u32;
+        if members.is_empty() {
+            // Many topics have one subscriber and never another.
+            members.reserve_exact(1);
+        }
         members.push(Member { connection: subscription.connection, subscription: id.0 });
     }
 }

@@ -157,6 +157,7 @@ impl Hub {
             Place::Owned { idle_stamp: Some(_), .. } => {}
             Place::Owned { idle_stamp, .. } => {
                 *idle_stamp = Some(stamp);
+                topic.members = Vec::new();
                 self.serial = stamp;
                 self.idle.push_back((index, stamp));
                 self.idle_count += 1;

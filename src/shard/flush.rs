@@ -75,28 +75,23 @@ impl Shard {
     pub(super) fn queue_batch(&mut self, delivery: &Delivery) -> Result<(), QueueFull> {
         let Delivery { connection: id, batch, policy } = delivery;
         let Some(peer) = self.table.get_mut(*id) else { return Ok(()) };
-        let (ranges, messages) = match batch.is_whole_for(*id) {
-            true => (vec![(0, batch.as_bytes().len())], batch.messages()),
-            false => batch.ranges_for(*id),
-        };
+        let (ranges, messages) = (batch.ranges_for(*id), batch.messages_for(*id));
         let tells_gaps = peer.session.dialect.is_some_and(|dialect| dialect.tells_gaps());
         let bounds = self.settings.queue;
-        let result = self.with_queue_counted(*id, |connection, pool| match policy {
-            SlowConsumerPolicy::LatestOnly => {
-                ranges.into_iter().for_each(|range| connection.push(batch, range, pool));
-                Ok((0, connection.keep_newest()))
+        let result = self.with_queue_counted(*id, |connection, pool| {
+            let is_behind = !connection.takes_directly();
+            let closes =
+                *policy == SlowConsumerPolicy::Disconnect || (*policy == SlowConsumerPolicy::DropOldest && !tells_gaps);
+            let bytes = ranges.clone().map(|(start, end)| end - start).sum();
+            if closes && !connection.has_room_for(bytes, &bounds) {
+                return Err(QueueFull);
             }
-            SlowConsumerPolicy::DropOldest if tells_gaps => {
-                ranges.into_iter().for_each(|range| connection.push(batch, range, pool));
-                Ok((connection.drop_oldest(&bounds), 0))
-            }
-            SlowConsumerPolicy::Disconnect | SlowConsumerPolicy::DropOldest => {
-                if !connection.has_room_for(ranges.iter().map(|(start, end)| end - start).sum(), &bounds) {
-                    return Err(QueueFull);
-                }
-                ranges.into_iter().for_each(|range| connection.push(batch, range, pool));
-                Ok((0, 0))
-            }
+            ranges.for_each(|range| connection.push(batch, range, pool));
+            Ok(match policy {
+                SlowConsumerPolicy::DropOldest if is_behind && tells_gaps => (connection.drop_oldest(&bounds), 0),
+                SlowConsumerPolicy::LatestOnly if is_behind => (0, connection.keep_newest()),
+                _ => (0, 0),
+            })
         });
         self.mark_dirty(*id);
         if let Some((dropped, conflated)) = result.transpose()? {
