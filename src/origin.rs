@@ -28,10 +28,13 @@ impl OriginPolicy {
     }
 
     /// Whether a page of this `Origin` may use us: same host as the request's (scheme,
-    /// port and path aside, since clients that are no browsers fill them in freely),
-    /// or a listed one.
+    /// port and path aside, since clients that are no browsers fill them in freely; all
+    /// loopback names are one host), or a listed one.
     pub fn allows_origin(&self, origin_header: &str, host_header: &str) -> bool {
         let host = host_of_origin(origin_header);
+        if is_loopback(host) && is_loopback(host_of_authority(host_header)) {
+            return true;
+        }
         self.allowed_origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(host))
             || host.eq_ignore_ascii_case(host_of_authority(host_header))
     }
@@ -112,6 +115,9 @@ mod tests {
         assert!(policy.allows_origin("http://example.com:3000", "example.com"));
         assert!(!policy.allows_origin("http://qishare.org", "server.qishare.org"));
         assert!(!policy.allows_origin("null", "server.qishare.org"));
+        assert!(policy.allows_origin("http://localhost:3000", "127.0.0.1:8000"));
+        assert!(policy.allows_origin("http://[::1]", "localhost:8000"));
+        assert!(!policy.allows_origin("http://localhost:3000", "server.qishare.org"));
         policy.allowed_origins.push("qishare.org".into());
         assert!(policy.allows_origin("http://qishare.org", "server.qishare.org"));
         policy.allowed_origins.push("*".into());

@@ -148,3 +148,14 @@ fn many_clients_at_once() {
     drop(clients);
     wait_until("all have left", || server.sum(|stats| &stats.connections) == 0);
 }
+
+#[test]
+fn a_fan_out_larger_than_one_slice_of_a_flush_reaches_everybody() {
+    let server = TestServer::with(|config| config.shards = 1);
+    let count = 2 * wsgate::limits::FLUSHES_PER_TURN_MAX + 10;
+    let mut clients: Vec<_> = (0..count).map(|_| server.client("/topics/large")).collect();
+    assert_eq!(server.publish("large", "text/plain", b"to all").0, 200);
+    for client in &mut clients {
+        assert_eq!(client.receive_text(), "to all");
+    }
+}

@@ -130,8 +130,7 @@ fn a_second_signal_stops_at_once() {
         program.signal(first);
         // It reads the Close and does not answer, so the program would wait for an hour.
         assert_eq!(client.read_frame().0, 0x88);
-        program.signal(second);
-        let status = program.wait();
+        let status = program.signal_until_the_end(second);
         assert_eq!((status.code(), status.signal()), (Some(1), None), "a decision, not a crash: {status}");
         program.wait_for_line(&format!("stopped by a second {name}"));
         client.expect_gone();
@@ -152,4 +151,17 @@ fn the_port_is_free_again_after_the_end_although_connections_were_open() {
     let second = Program::start_at(address);
     assert_eq!(second.clients, address);
     second.raw_open("/echo");
+}
+
+#[test]
+fn more_connections_than_one_turn_takes_are_all_served() {
+    let program = Program::start(&["--shards", "1"]);
+    program.signal(Signal::STOP);
+    // The kernel takes them; the program has not seen any.
+    let count = 3 * wsgate::limits::ACCEPTS_PER_TURN_MAX;
+    let mut clients: Vec<_> = (0..count).map(|_| RawClient::connect(program.clients)).collect();
+    program.signal(Signal::CONT);
+    for client in &mut clients {
+        client.upgrade("/echo", program.clients);
+    }
 }

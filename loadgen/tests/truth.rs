@@ -3,8 +3,9 @@
 //! The server stalls for 200 ms in every 2 s. Messages that are meant for a stall
 //! wait for its end: of a constant rate that is a tenth, delayed evenly between 0
 //! and 200 ms, so that 1 % of all messages wait for more than 180 ms. A load
-//! generator that waits for answers, or that counts from the actual send, sends one
-//! message per stall and sees next to nothing of it.
+//! generator that waits for answers sends one message per stall and sees next to
+//! nothing of it. That the time counts from the intended send, also when loadgen itself
+//! was held up, is tested with each scenario, on a virtual clock.
 #![allow(clippy::disallowed_methods)] // The stall is the behaviour under test, so the server looks at the clock.
 
 mod common;

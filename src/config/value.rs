@@ -190,8 +190,20 @@ fn items(given: &Given) -> Option<Vec<String>> {
     match given {
         Given::List(list) => Some(list.clone()),
         Given::Text(text) if text.trim().is_empty() => Some(Vec::new()),
-        Given::Text(text) => Some(text.split(',').map(|item| item.trim().to_owned()).collect()),
+        Given::Text(text) => Some(text_items(text)),
         _ => None,
+    }
+}
+
+/// Items with commas between them. The way in which lists are shown and written in the
+/// file, `["a", "b"]`, is understood too.
+fn text_items(text: &str) -> Vec<String> {
+    let as_toml = text.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match as_toml.filter(|inner| inner.is_empty() || inner.contains('"')) {
+        Some(inner) => {
+            inner.split(',').map(|item| item.trim().trim_matches('"').to_owned()).filter(|i| !i.is_empty()).collect()
+        }
+        None => text.split(',').map(|item| item.trim().to_owned()).collect(),
     }
 }
 
@@ -296,5 +308,7 @@ mod tests {
         assert!(kind.read(&text("publish,subscribe")).is_some());
         assert_eq!(kind.read(&text("publish,publish")), None);
         assert_eq!(kind.read(&text("all")), None);
+        assert_eq!(kind.read(&text("[\"subscribe\", \"publish\"]")), kind.read(&text("subscribe,publish")));
+        assert_eq!(kind.read(&text("[]")), kind.read(&text("")));
     }
 }

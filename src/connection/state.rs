@@ -70,10 +70,14 @@ impl State {
 }
 
 impl Connection {
-    /// The one place where the state changes.
     pub(super) fn enter(&mut self, next: State) {
+        self.leave_for(next);
+    }
+
+    /// The one place where the state changes. Returns the state that was left.
+    fn leave_for(&mut self, next: State) -> State {
         assert!(self.state.may_become(&next), "no transition from {:?} to {next:?}", self.state);
-        self.state = next;
+        std::mem::replace(&mut self.state, next)
     }
 
     /// Takes bytes of the request head. `Some` once it is complete: the buffered head,
@@ -118,15 +122,12 @@ impl Connection {
 
     /// The answer can go out now: what had waited, if it still does.
     pub fn confirm(&mut self) -> Option<Accepted> {
-        match std::mem::replace(&mut self.state, State::Closed { abort: false }) {
-            State::Accepted(accepted) => {
-                self.state = State::Open;
-                Some(*accepted)
-            }
-            other => {
-                self.state = other;
-                None
-            }
+        if !matches!(self.state, State::Accepted(_)) {
+            return None;
+        }
+        match self.leave_for(State::Open) {
+            State::Accepted(accepted) => Some(*accepted),
+            _ => None,
         }
     }
 

@@ -29,6 +29,12 @@ pub(super) struct Api {
     phases: watch::Receiver<Phase>,
 }
 
+impl Api {
+    pub(super) fn body_bytes_max(&self) -> usize {
+        self.settings.body_bytes_max
+    }
+}
+
 /// An answer that says what was wrong, as `{"error": "..."}`.
 pub(super) fn error(status: StatusCode, words: impl ToString) -> Response {
     (status, Json(serde_json::json!({ "error": words.to_string() }))).into_response()

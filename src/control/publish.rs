@@ -29,12 +29,16 @@ pub(super) async fn publish(
     };
     let payload = match body {
         Ok(payload) => payload,
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let limit = api.body_bytes_max();
+            return error(
+                rejection.status(),
+                format!("the body is over the limit of {limit} bytes (admin_api.body_bytes_max)"),
+            );
+        }
         Err(rejection) => return error(rejection.status(), rejection.body_text()),
     };
-    let kind = match headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()) {
-        Some(b"application/octet-stream") => MessageKind::Binary,
-        _ => MessageKind::Text,
-    };
+    let kind = if is_binary(&headers) { MessageKind::Binary } else { MessageKind::Text };
     if kind == MessageKind::Text && !utf8::is_valid(&payload) {
         let words = "the body is not UTF-8; send Content-Type: application/octet-stream for a binary message";
         return error(StatusCode::BAD_REQUEST, words);
@@ -55,4 +59,11 @@ pub(super) async fn publish(
         }
         Err(reason @ PublishError::NoAnswer) => error(StatusCode::GATEWAY_TIMEOUT, reason),
     }
+}
+
+/// Media types compare without case, and may have parameters (RFC 9110, section 8.3.1).
+fn is_binary(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/octet-stream")
 }

@@ -141,7 +141,7 @@ impl EventLoop {
         let now = self.clock.now();
         // 2. What the kernel reports.
         for event in events.iter() {
-            self.take_event(event, now);
+            self.take_event(event);
         }
         // 3. New connections, as many as are fair.
         self.accept(now);
@@ -192,7 +192,7 @@ impl EventLoop {
         deadlines.into_iter().flatten().min().map(|at| at.since(now))
     }
 
-    fn take_event(&mut self, event: &Event, now: Time) {
+    fn take_event(&mut self, event: &Event) {
         match event.token() {
             LISTENER => {
                 if self.accepting == Accepting::Armed {
@@ -208,7 +208,7 @@ impl EventLoop {
                     self.shard.writable(id);
                 }
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    self.read(id, now);
+                    list_readable(&mut self.readable, &mut self.sockets, id);
                 }
             }
         }

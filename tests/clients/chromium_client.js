@@ -42,7 +42,8 @@ async function openPage() {
   });
   const page = await browser.newPage();
   page.on("pageerror", (error) => console.error(`page: ${error.message}`));
-  await page.goto(`http://127.0.0.1:${server.address().port}/`);
+  // Another name than the gateway's address: loopback names are one host.
+  await page.goto(`http://localhost:${server.address().port}/`);
   const close = async () => {
     await browser.close();
     server.close();

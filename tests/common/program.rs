@@ -82,6 +82,21 @@ impl Program {
         self.child.try_wait().expect("it is our child").is_none()
     }
 
+    /// Signals until it has ended: what comes right behind the first signal counts as the
+    /// same.
+    pub fn signal_until_the_end(&mut self, signal: Signal) -> ExitStatus {
+        let program = std::cell::RefCell::new(&mut *self);
+        wait_until("the end of the program", || {
+            let mut program = program.borrow_mut();
+            let running = program.is_running();
+            if running {
+                program.signal(signal);
+            }
+            !running
+        });
+        self.wait()
+    }
+
     /// Waits for the end, in time.
     pub fn wait(&mut self) -> ExitStatus {
         let child = std::cell::RefCell::new(&mut self.child);
@@ -108,7 +123,16 @@ impl Drop for Program {
 
 /// Runs the program to its end, which must come by itself.
 pub fn run(arguments: &[&str]) -> Output {
-    command(PROGRAM).args(arguments).output().expect("the program was built")
+    let mut child = command(PROGRAM).args(arguments).stderr(Stdio::piped()).spawn().expect("the program was built");
+    let start = std::time::Instant::now();
+    while child.try_wait().expect("it is our child").is_none() {
+        if start.elapsed() > PATIENCE {
+            child.kill().expect("it is our child");
+            panic!("wsgate {arguments:?} has not ended after {PATIENCE:?}");
+        }
+        std::thread::yield_now();
+    }
+    child.wait_with_output().expect("its output is text for a pipe")
 }
 
 /// Nothing of the surroundings reaches the program: no file, no variable.

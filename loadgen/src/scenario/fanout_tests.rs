@@ -52,6 +52,20 @@ fn closed_loop_waits_until_every_subscriber_has_the_message() {
 }
 
 #[test]
+fn open_loop_counts_latency_from_the_intended_publish() {
+    let (mut fanout, payload) = fanout(Pace::Open { rate: 10.0 });
+    // The worker was held up for 350 ms: four messages leave late, each with its own time.
+    let late = sends(&mut fanout, 350_001_000);
+    assert_eq!(late.len(), 4);
+    assert!(late.windows(2).all(|pair| pair[1].intended.0 - pair[0].intended.0 == SECOND / 10), "{late:?}");
+    // Delivered when the second is over: the first was meant for its beginning.
+    deliver(&mut fanout, &payload, 0, late[0]);
+    let tally = fanout.finish();
+    assert!(tally.latency.quantiles().unwrap().max >= 999_000.0);
+    assert!(tally.schedule_lag.quantiles().unwrap().max >= 349_000.0);
+}
+
+#[test]
 fn a_delivery_that_never_comes_does_not_end_the_run_but_is_lost() {
     let (mut fanout, payload) = fanout(Pace::Closed { in_flight: 1 });
     let first = sends(&mut fanout, 0);
