@@ -81,7 +81,7 @@ fn print_hints(server: &Server) {
         "\nSubscribe with a WebSocket client to  ws://{clients}/topics/room\n\
          Publish from a back end               curl http://{admin}/topics/room -d hello\n\
          Look at it                            curl http://{admin}/metrics\n\
-         Put load on it                        cargo run --release -p loadgen\n"
+         Put load on it                        cargo run --release -p loadgen -- fanout ws://{clients}/topics/room\n"
     );
 }
 
