@@ -5,6 +5,7 @@
 
 mod floor;
 mod peers;
+mod rig;
 
 use std::process::ExitCode;
 

@@ -5,24 +5,24 @@ use std::net::{SocketAddr, TcpStream};
 
 /// A connection to wsgate's admin address.
 #[derive(Debug)]
-pub(super) struct Metrics {
+pub(crate) struct Metrics {
     reader: BufReader<TcpStream>,
     request: String,
 }
 
 /// All counters at one moment.
 #[derive(Debug)]
-pub(super) struct Scrape(String);
+pub(crate) struct Scrape(String);
 
 impl Metrics {
-    pub(super) fn connect(admin: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn connect(admin: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(admin)?;
         stream.set_nodelay(true)?;
         let request = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n");
         Ok(Self { reader: BufReader::new(stream), request })
     }
 
-    pub(super) fn scrape(&mut self) -> io::Result<Scrape> {
+    pub(crate) fn scrape(&mut self) -> io::Result<Scrape> {
         self.reader.get_mut().write_all(self.request.as_bytes())?;
         let mut line = String::new();
         self.reader.read_line(&mut line)?;
@@ -47,7 +47,7 @@ impl Metrics {
 
 impl Scrape {
     /// A counter's value in each shard, by the shard's number.
-    pub(super) fn by_shard(&self, name: &str) -> Vec<u64> {
+    pub(crate) fn by_shard(&self, name: &str) -> Vec<u64> {
         let values = self.0.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix("{shard=\""));
         let mut numbered: Vec<(u16, u64)> = values
             .filter_map(|rest| {
@@ -60,7 +60,7 @@ impl Scrape {
     }
 
     /// A counter's sum over all shards.
-    pub(super) fn sum(&self, name: &str) -> u64 {
+    pub(crate) fn sum(&self, name: &str) -> u64 {
         self.by_shard(name).iter().sum()
     }
 }

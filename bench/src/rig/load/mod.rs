@@ -10,8 +10,8 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-pub(super) use echo::{Echo, Next};
-pub(super) use fanout::FanOut;
+pub(crate) use echo::{Echo, Next};
+pub(crate) use fanout::{FanOut, Pace};
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ const READ_BUFFER_BYTES: usize = 256 * 1024;
 const STALL_MAX: Duration = Duration::from_secs(10);
 
 /// Work that is kept going.
-pub(super) trait Load {
+pub(crate) trait Load {
     /// Where the connections are registered.
     fn poll(&mut self) -> &mut Poll;
 
@@ -48,7 +48,7 @@ pub(super) trait Load {
 
 /// Runs a load for at least `time`, from nothing under way to nothing under way, and
 /// returns how long it took.
-pub(super) fn run(load: &mut impl Load, time: Duration) -> io::Result<Duration> {
+pub(crate) fn run(load: &mut impl Load, time: Duration) -> io::Result<Duration> {
     let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
     let mut buffer = vec![0; READ_BUFFER_BYTES];
     let start = Instant::now();

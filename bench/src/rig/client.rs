@@ -14,7 +14,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// Opens a connection for each path, upgraded and ready.
-pub(super) fn open(server: SocketAddr, paths: &[String]) -> io::Result<Vec<TcpStream>> {
+pub(crate) fn open(server: SocketAddr, paths: &[String]) -> io::Result<Vec<TcpStream>> {
     let mut open = Vec::with_capacity(paths.len());
     for paths in paths.chunks(OPENING_MAX) {
         let first = open.len();
