@@ -29,6 +29,12 @@ impl Delays {
         self.0.push(delay.as_nanos() as u64);
     }
 
+    /// How many were recorded.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// All zero if nothing was recorded.
     pub(crate) fn quantiles(mut self) -> Quantiles {
         self.0.sort_unstable();

@@ -1,5 +1,6 @@
 //! Reads wsgate's own counters: what it says of its sends and turns.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
@@ -59,6 +60,26 @@ impl Scrape {
         numbered.into_iter().map(|(_, value)| value).collect()
     }
 
+    /// A number of the whole process; `None` if it is not there.
+    pub(crate) fn of_process(&self, name: &str) -> Option<u64> {
+        self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// A counter's sum over all shards for each value of one of its labels.
+    pub(crate) fn by_label(&self, name: &str, label: &str) -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        for line in self.0.lines() {
+            let sample = line.strip_prefix(name).and_then(|rest| rest.strip_prefix('{')?.split_once("} "));
+            let Some((labels, value)) = sample else { continue };
+            let of_label =
+                |pair: &str| Some(pair.strip_prefix(label)?.strip_prefix("=\"")?.trim_end_matches('"').to_owned());
+            if let Some((label, value)) = labels.split(',').find_map(of_label).zip(value.parse::<u64>().ok()) {
+                *sums.entry(label).or_default() += value;
+            }
+        }
+        sums
+    }
+
     /// A counter's sum over all shards.
     pub(crate) fn sum(&self, name: &str) -> u64 {
         self.by_shard(name).iter().sum()
@@ -77,5 +98,17 @@ mod tests {
         assert_eq!(scrape.by_shard("wsgate_sends_total"), [5, 7]);
         assert_eq!(scrape.sum("wsgate_sends_total"), 12);
         assert_eq!(scrape.sum("wsgate_absent_total"), 0);
+    }
+
+    #[test]
+    fn counters_with_more_labels_are_summed_over_shards() {
+        let text = "wsgate_closes_total{shard=\"0\",reason=\"drain\"} 2\nwsgate_closes_total{shard=\"0\",reason=\"a\"} 1\n\
+                    wsgate_closes_total{shard=\"1\",reason=\"drain\"} 3\nwsgate_kernel_tcp_bytes 4096\n";
+        let scrape = Scrape(text.to_owned());
+        let expected = [("a".to_owned(), 1), ("drain".to_owned(), 5)];
+        assert_eq!(scrape.by_label("wsgate_closes_total", "reason"), expected.into());
+        assert_eq!(scrape.by_label("wsgate_closes", "reason"), BTreeMap::new());
+        assert_eq!(scrape.of_process("wsgate_kernel_tcp_bytes"), Some(4096));
+        assert_eq!(scrape.of_process("wsgate_kernel"), None);
     }
 }

@@ -6,7 +6,7 @@
 
 mod echo;
 mod fanout;
-mod socket;
+pub(crate) mod socket;
 #[cfg(test)]
 mod tests;
 
@@ -19,11 +19,11 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::{Events, Poll};
 
-const EVENTS_PER_TURN_MAX: usize = 1024;
-const READ_BUFFER_BYTES: usize = 256 * 1024;
+pub(crate) const EVENTS_PER_TURN_MAX: usize = 1024;
+pub(crate) const READ_BUFFER_BYTES: usize = 256 * 1024;
 
 /// The longest that no byte may come while messages are under way.
-const STALL_MAX: Duration = Duration::from_secs(10);
+pub(crate) const STALL_MAX: Duration = Duration::from_secs(10);
 
 /// Work that is kept going.
 pub(crate) trait Load {
