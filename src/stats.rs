@@ -166,6 +166,9 @@ pub struct ShardStats {
     pub subscriptions: Cell,
     /// Send calls.
     pub sends: Cell,
+    /// Connections that a turn sent something to, each once for each turn: what `sends`
+    /// would be if one call took everything.
+    pub flushes: Cell,
     /// Times that a socket took less than it was given.
     pub sends_short: Cell,
     /// Gauge: 1 while accepting pauses, since descriptors or slots ran out.

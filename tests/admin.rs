@@ -355,6 +355,7 @@ fn metrics_are_open_metrics_and_complete() {
         "deliveries",
         "dropped",
         "envelopes",
+        "flushes",
         "handshakes",
         "messages_queued",
         "messages_received",
@@ -452,7 +453,9 @@ fn metrics_follow_the_traffic() {
     // 30 deliveries of 8 bytes, an echo of 12 bytes, and the words of the 404.
     assert!(grown("wsgate_sent_bytes", None) > 252.0);
     assert!(grown("wsgate_received_bytes", None) > 16.0);
-    assert!(grown("wsgate_sends", None) >= 8.0, "each of eight clients was sent something");
+    let flushes = grown("wsgate_flushes", None);
+    assert!(flushes >= 8.0, "each of eight clients was sent something, not {flushes}");
+    assert!(grown("wsgate_sends", None) >= flushes, "a flush takes a send or more");
     assert_eq!(after["wsgate_queue_bytes"].sum(None), 0.0);
     assert_eq!(after["wsgate_topics"].sum(None), before["wsgate_topics"].sum(None));
 

@@ -1,16 +1,20 @@
-//! The `bench` program: whole servers side by side.
+//! The `bench` program: whole servers under load.
 //!
 //! `cargo run --release -p bench -- peers` measures wsgate, the least that the work
-//! takes (the floors) and other servers. See `docs/benchmarking.md`.
+//! takes (the floors) and other servers; `cliff`, `slices`, `stalled` and `shards`
+//! measure wsgate alone, each against a target. See `docs/benchmarking.md`.
 
 mod floor;
 mod peers;
+mod rig;
+mod targets;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use targets::Target;
 
-/// Measures wsgate beside other servers.
+/// Measures wsgate, alone and beside other servers.
 #[derive(Parser)]
 #[command(name = "bench")]
 struct Arguments {
@@ -22,6 +26,14 @@ struct Arguments {
 enum Command {
     /// Server CPU and memory of the same work in wsgate, in bare loops and in other servers.
     Peers(peers::Options),
+    /// What a delivery costs by how many messages are published at once.
+    Cliff(targets::Options),
+    /// What a fan-out to 15,000 adds to the delay of an unrelated echo.
+    Slices(targets::Options),
+    /// What 100 of 1,000 subscribers that do not read add to the delay of the others.
+    Stalled(targets::Options),
+    /// A fan-out by one shard and by two.
+    Shards(targets::Options),
     /// A server that does the least that the work takes. Started by `peers`.
     #[command(hide = true)]
     Floor(floor::Options),
@@ -30,6 +42,10 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Peers(options) => peers::run(&options),
+        Command::Cliff(options) => targets::run(Target::Cliff, &options),
+        Command::Slices(options) => targets::run(Target::Slices, &options),
+        Command::Stalled(options) => targets::run(Target::Stalled, &options),
+        Command::Shards(options) => targets::run(Target::Shards, &options),
         Command::Floor(options) => floor::serve(&options).map_err(Into::into),
     };
     match result {

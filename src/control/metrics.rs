@@ -35,7 +35,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
 type Number = (&'static str, &'static str, fn(&ShardStats) -> &Cell);
 
 /// Numbers that only grow; the text adds `_total` to their names.
-const COUNTERS: [Number; 14] = [
+const COUNTERS: [Number; 15] = [
     ("accepted", "Connections accepted", |s| &s.accepted),
     ("messages_received", "Whole messages received from clients", |s| &s.messages_in),
     ("received_bytes", "Bytes read from client sockets", |s| &s.bytes_in),
@@ -46,6 +46,7 @@ const COUNTERS: [Number; 14] = [
     ("dropped", "Messages dropped for a subscriber that was told how many", |s| &s.dropped),
     ("conflated", "Messages that a newer one replaced for a subscriber (latest_only)", |s| &s.conflated),
     ("sends", "Send calls", |s| &s.sends),
+    ("flushes", "Connections that a turn sent something to, each once for each turn", |s| &s.flushes),
     ("short_sends", "Send calls that took less than they were given", |s| &s.sends_short),
     ("accept_pauses", "Times that accepting paused for want of descriptors or room", |s| &s.accept_pauses),
     ("envelopes", "Envelopes sent to other threads", |s| &s.envelopes_out),

@@ -62,6 +62,8 @@ pub struct EventLoop {
     /// Connections with bytes in the kernel that the last turn left there, and those
     /// whose reading goes on.
     readable: VecDeque<ConnectionId>,
+    /// Connections that this turn has sent something to, each once.
+    flushed: Vec<ConnectionId>,
     receive_buffer: Box<[u8]>,
     /// Set once draining began.
     drain_until: Option<Time>,
@@ -90,6 +92,8 @@ struct Socket {
     listed: bool,
     /// Asked the kernel to say when it takes bytes.
     writable_wanted: bool,
+    /// In the `flushed` list.
+    flushed: bool,
 }
 
 impl EventLoop {
@@ -117,6 +121,7 @@ impl EventLoop {
             accepting: Accepting::Ready,
             sockets: Vec::new(),
             readable: VecDeque::new(),
+            flushed: Vec::with_capacity(FLUSHES_PER_TURN_MAX),
             receive_buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
             drain_until: None,
             process,
@@ -274,7 +279,8 @@ impl EventLoop {
         if slot >= self.sockets.len() {
             self.sockets.resize_with(slot + 1, || None);
         }
-        self.sockets[slot] = Some(Socket { id, stream, peer_ended: false, listed: false, writable_wanted: false });
+        let socket = Socket { id, stream, peer_ended: false, listed: false, writable_wanted: false, flushed: false };
+        self.sockets[slot] = Some(socket);
     }
 
     fn read_listed(&mut self, now: Time) {
@@ -356,6 +362,10 @@ impl EventLoop {
                 Output::Close { abort } => return self.close(id, abort),
             };
             self.shard.stats().sends.add(1);
+            if !std::mem::replace(&mut socket.flushed, true) {
+                self.flushed.push(id);
+                self.shard.stats().flushes.add(1);
+            }
             match result {
                 Ok(n) => {
                     self.shard.sent(id, n);

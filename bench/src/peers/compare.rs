@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-use super::interval::{Interval, interval, median};
 use super::measure::{Sample, WorkSample};
 use super::program::{Part, Program};
 use super::row::{Budget, Measures, Row};
+use crate::rig::interval::{Interval, interval, median};
+use crate::rig::verdict::{Judgement, Verdict};
 
 /// A load that is busier than this, with a server that is not, was the bottleneck.
 const BUSY: f64 = 0.95;
@@ -36,27 +37,6 @@ pub(super) struct Line {
     pub(super) others_busy: f64,
     /// One for each round; `null` if the run failed.
     pub(super) samples: Vec<Option<Sample>>,
-}
-
-/// A budget, judged.
-#[derive(Serialize, Debug)]
-pub(super) struct Verdict {
-    pub(super) budget: String,
-    pub(super) result: Judgement,
-}
-
-/// Whether a budget is kept.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Judgement {
-    /// With 95 % confidence.
-    Met,
-    /// With 95 % confidence not.
-    Missed,
-    /// The limit lies between the bounds; more pairs may tell.
-    Open,
-    /// What it compares with was not measured, or in fewer than five pairs.
-    NotJudged,
 }
 
 impl RowReport {
@@ -109,7 +89,7 @@ pub(super) fn median_of(samples: &[Option<Sample>], of: fn(&WorkSample) -> f64) 
 
 fn judge(budget: Budget, lines: &[Line], parts: &[Part]) -> Verdict {
     let of = |part| lines.iter().zip(parts).filter(move |(_, other)| **other == part).map(|(line, _)| line);
-    let (budget, value, limit) = match budget {
+    let (target, value, limit) = match budget {
         Budget::OfFloor(limit) => {
             (format!("at most {limit} × floor"), of(Part::Floor).next().and_then(|line| line.ratio), limit)
         }
@@ -123,15 +103,7 @@ fn judge(budget: Budget, lines: &[Line], parts: &[Part]) -> Verdict {
             (format!("at most {limit} B"), interval(&values.collect::<Vec<_>>()), limit)
         }
     };
-    let result = match value {
-        Some(Interval { lower: Some(lower), upper: Some(upper), .. }) => match (lower, upper) {
-            (_, upper) if upper <= limit => Judgement::Met,
-            (lower, _) if lower > limit => Judgement::Missed,
-            _ => Judgement::Open,
-        },
-        _ => Judgement::NotJudged,
-    };
-    Verdict { budget, result }
+    Verdict { target, result: Judgement::at_most(limit, value) }
 }
 
 #[cfg(test)]
@@ -187,7 +159,7 @@ mod tests {
         let (wsgate, bun, ws) = ([10.0; 5].map(sample), [9.0; 5].map(sample), [20.0; 5].map(sample));
         let report = report(BUDGETS, &[("wsgate", &wsgate), ("ws", &ws), ("bun", &bun)]);
         assert_eq!(results(&report), [Judgement::NotJudged, Judgement::Missed]);
-        assert!(report.verdicts[1].budget.contains("bun"), "{}", report.verdicts[1].budget);
+        assert!(report.verdicts[1].target.contains("bun"), "{}", report.verdicts[1].target);
     }
 
     #[test]

@@ -3,18 +3,16 @@
 use std::io;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-use super::client;
-use super::instructions::Instructions;
-use super::load::{self, Echo, FanOut, Load, Next};
-use super::metrics::{Metrics, Scrape};
 use super::other_shard;
-use super::process::{CpuTime, machine_busy, resident_bytes};
 use super::program::Part;
 use super::row::{IdleTopics, Owner, Work};
-use super::server::Server;
+use crate::rig::client;
+use crate::rig::load::{Echo, FanOut, Load, Next, Pace};
+use crate::rig::process::resident_bytes;
+use crate::rig::server::Server;
+use crate::rig::window::Window;
 
 /// Work before the measurement: compilers of peers that compile while they run have
 /// done so, buffers have their size.
@@ -59,6 +57,9 @@ pub(super) struct WorkSample {
 #[derive(Clone, Copy, Serialize, Debug)]
 pub(super) struct Sends {
     pub(super) calls: u64,
+    /// Connections that a turn sent something to, each once for each turn. 0 in builds
+    /// that do not count them.
+    pub(super) flushes: u64,
     /// Those that took less than they were given.
     pub(super) short: u64,
     /// Messages queued for one connection each.
@@ -84,7 +85,7 @@ pub(super) fn measure(server: &Server, part: Part, work: &Work, time: Duration) 
             let publisher = client::open(server.clients, &same(1, "/topics/room?subscribe=off"))?.remove(0);
             let streams = client::open(server.clients, &same(subscribers, "/topics/room"))?;
             let delivered = work.server_frame();
-            window(server, &mut FanOut::new(publisher, streams, &sent, &delivered, in_flight)?, time)
+            window(server, &mut FanOut::new(publisher, streams, &sent, &delivered, Pace::InFlight(in_flight))?, time)
         }
         Work::OwnTopics { topics, in_flight, owner, .. } => {
             let streams = match (part, owner) {
@@ -119,53 +120,32 @@ fn topic_paths(range: std::ops::Range<usize>) -> Vec<String> {
 }
 
 fn window(server: &Server, load: &mut impl Load, time: Duration) -> io::Result<Sample> {
-    load::run(load, WARM_UP)?;
-    let mut metrics = server.admin.map(Metrics::connect).transpose()?;
-    let mut scrape = || metrics.as_mut().map(Metrics::scrape).transpose();
-
-    // Scrapes cost the server CPU too, so they lie outside.
-    let scrape_before = scrape()?;
-    let mut instructions = Instructions::count(server.pid());
-    let (busy_before, arrived_before) = (machine_busy()?, load.arrived());
-    let (cpu_before, load_before) = (CpuTime::of(server.pid())?, thread_cpu());
-    let wall = load::run(load, time)?;
-    let (cpu, load_cpu) = (CpuTime::of(server.pid())?.since(cpu_before), thread_cpu() - load_before);
-    let busy = machine_busy()?.saturating_sub(busy_before);
-    let instructions = instructions.as_mut().map(Instructions::read).transpose()?;
-    let scrape_after = scrape()?;
-
-    let messages = load.arrived() - arrived_before;
-    let seconds = wall.as_secs_f64();
-    let others = busy.saturating_sub(load_cpu).saturating_sub(Duration::from_nanos(cpu.total_ns));
+    let window = Window::measure(server, load, WARM_UP, time)?;
+    let usage = window.usage;
     Ok(Sample {
-        value: cpu.total_ns as f64 / messages as f64,
+        value: window.cpu_per_message(),
         work: Some(WorkSample {
-            seconds,
-            messages,
-            user_share: cpu.user_share(),
-            server_busy: cpu.total_ns as f64 / 1e9 / seconds,
-            load_busy: load_cpu.as_secs_f64() / seconds,
-            others_busy: others.as_secs_f64() / seconds,
-            user_instructions: instructions.map(|count| count as f64 / messages as f64),
-            sends: scrape_before.zip(scrape_after).map(|(before, after)| Sends::between(&before, &after)),
+            seconds: usage.wall.as_secs_f64(),
+            messages: window.messages,
+            user_share: usage.server.user_share(),
+            server_busy: usage.server_busy(),
+            load_busy: usage.load_busy(),
+            others_busy: usage.others_busy(),
+            user_instructions: window.instructions.map(|count| count as f64 / window.messages as f64),
+            sends: Sends::of(&window),
         }),
     })
 }
 
-/// CPU time of this thread, which is the load.
-fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
-}
-
 impl Sends {
-    fn between(before: &Scrape, after: &Scrape) -> Self {
-        let grown = |name| after.sum(name) - before.sum(name);
-        Self {
-            calls: grown("wsgate_sends_total"),
-            short: grown("wsgate_short_sends_total"),
-            messages: grown("wsgate_messages_queued_total"),
-            turns: grown("wsgate_loop_turn_seconds_count"),
-        }
+    /// `None` if the server does not count them.
+    fn of(window: &Window) -> Option<Self> {
+        Some(Self {
+            calls: window.grown("wsgate_sends_total")?,
+            flushes: window.grown("wsgate_flushes_total")?,
+            short: window.grown("wsgate_short_sends_total")?,
+            messages: window.grown("wsgate_messages_queued_total")?,
+            turns: window.grown("wsgate_loop_turn_seconds_count")?,
+        })
     }
 }

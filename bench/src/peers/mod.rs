@@ -7,37 +7,27 @@
 // The load is a program of its own, with a clock and a thread.
 #![allow(clippy::disallowed_methods)]
 
-mod client;
 mod compare;
-mod instructions;
-mod interval;
-mod load;
-mod machine;
 mod measure;
-mod metrics;
 mod other_shard;
-mod process;
 mod program;
 mod report;
 mod row;
-mod server;
-mod workshop;
 
 use std::error::Error;
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
 use compare::RowReport;
-use machine::Machine;
 use measure::Sample;
 use program::{PROGRAMS, Part, Program};
 use report::{LeftOut, Report};
-use row::{Row, Work};
-use server::Server;
-use workshop::Workshop;
+use row::Row;
+
+use crate::rig::stand::{Stand, write_json};
+use crate::rig::workshop::Workshop;
 
 /// What to measure.
 #[derive(Args)]
@@ -52,7 +42,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     peers: Option<Vec<String>>,
     /// Seconds that each run is measured
-    #[arg(long, value_name = "S", default_value_t = 2.0, value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value_t = 2.0, value_parser = crate::rig::stand::seconds)]
     seconds: f64,
     /// Writes everything measured there, as JSON
     #[arg(long, value_name = "FILE")]
@@ -65,36 +55,20 @@ pub(crate) struct Options {
     baseline: Option<PathBuf>,
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.1..=600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("takes a number of seconds from 0.1 to 600".to_owned()),
-    }
-}
-
 /// Measures, prints the table, writes the JSON.
 pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    if cfg!(debug_assertions) {
-        return Err("a debug build measures nothing of use: cargo run --release -p bench -- peers".into());
-    }
     let rows = row::select(&options.rows)?;
     let programs = select_programs(options)?;
-    let machine = Machine::look()?;
-    wsgate::driver::machine::raise_descriptor_limit();
-
-    eprintln!("building and installing what is to be measured");
-    let workshop = Workshop::open(options.wsgate.as_deref(), options.baseline.as_deref())?;
+    let stand = Stand::set_up(options.wsgate.as_deref(), options.baseline.as_deref())?;
     let mut left_out = Vec::new();
     let programs: Vec<_> =
-        programs.into_iter().filter(|program| is_prepared(program, &workshop, &mut left_out)).collect();
+        programs.into_iter().filter(|program| is_prepared(program, &stand.workshop, &mut left_out)).collect();
 
-    server::bind_to(&[machine.load_on])?;
-    let bench =
-        Bench { workshop, machine, time: Duration::from_secs_f64(options.seconds), rounds: options.pairs.into() };
+    let bench = Bench { stand, time: Duration::from_secs_f64(options.seconds), rounds: options.pairs.into() };
     let rows = rows.into_iter().map(|row| bench.measure_row(row, &programs, &mut left_out)).collect();
     let subject_failed = left_out.iter().any(|left_out| left_out.server == PROGRAMS[0].name);
     let report = Report {
-        machine: bench.machine,
+        machine: bench.stand.machine,
         pairs: bench.rounds,
         seconds: options.seconds,
         servers: programs.iter().map(|program| (program.name, program.about)).collect(),
@@ -102,10 +76,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         left_out,
     };
     print!("{}", report.text());
-    if let Some(file) = &options.json {
-        let text = serde_json::to_string_pretty(&report)?;
-        fs::write(file, text + "\n").map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-    }
+    write_json(options.json.as_deref(), &report)?;
     if subject_failed { Err("wsgate failed in a row, see above".into()) } else { Ok(()) }
 }
 
@@ -137,8 +108,7 @@ fn is_prepared(program: &Program, workshop: &Workshop, left_out: &mut Vec<LeftOu
 
 /// What all runs share.
 struct Bench {
-    workshop: Workshop,
-    machine: Machine,
+    stand: Stand,
     time: Duration,
     rounds: usize,
 }
@@ -174,13 +144,8 @@ impl Bench {
     }
 
     fn measure_once(&self, row: &Row, program: &Program) -> std::io::Result<Sample> {
-        let processors = match row.work {
-            Work::OwnTopics { .. } if row.work.shards() > 1 => vec![self.machine.server_on, self.machine.load_on],
-            _ => vec![self.machine.server_on],
-        };
-        let launch = (program.launch)(&self.workshop, &row.work)?;
-        let log = self.workshop.directory().join(format!("{}.log", program.name));
-        let server = Server::start(launch, &processors, &log)?;
+        let launch = (program.launch)(&self.stand.workshop, &row.work)?;
+        let server = self.stand.start(launch, row.work.shards(), program.name)?;
         measure::measure(&server, program.part, &row.work, self.time).map_err(|error| server.error(&error.to_string()))
     }
 }

@@ -7,9 +7,9 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 
-use super::client;
-use super::metrics::{Metrics, Scrape};
-use super::server::Server;
+use crate::rig::client;
+use crate::rig::metrics::{Metrics, Scrape};
+use crate::rig::server::Server;
 
 /// Opens connections, each to a topic of its own that belongs to another shard.
 pub(super) fn open(server: &Server, count: usize, sent: &[u8], returned: &[u8]) -> io::Result<Vec<TcpStream>> {

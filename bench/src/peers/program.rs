@@ -7,8 +7,8 @@ use std::io;
 use std::process::Command;
 
 use super::row::{Owner, Work};
-use super::server::{Launch, Ready, free_address};
-use super::workshop::Workshop;
+use crate::rig::server::{Launch, Ready, free_address};
+use crate::rig::workshop::Workshop;
 
 /// A server that can be measured.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         about: "release build",
         does: |_| true,
         prepare: |_| Ok(()),
-        launch: |workshop, work| Ok(wsgate(Command::new(&workshop.wsgate), work)),
+        launch: |workshop, work| Ok(Launch::wsgate(&workshop.wsgate, work.shards())),
     },
     Program {
         name: "baseline",
@@ -59,7 +59,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         },
         launch: |workshop, work| {
             let file = workshop.baseline.as_ref().ok_or(io::ErrorKind::NotFound)?;
-            Ok(wsgate(Command::new(file), work))
+            Ok(Launch::wsgate(file, work.shards()))
         },
     },
     Program {
@@ -149,13 +149,6 @@ fn on_one_shard(work: &Work) -> bool {
 
 fn is_bare(work: &Work) -> bool {
     matches!(work, Work::Idle { topics: super::row::IdleTopics::None, .. })
-}
-
-/// No pings: what arrives is counted by its bytes.
-fn wsgate(mut command: Command, work: &Work) -> Launch {
-    command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--timeouts-ping-interval-ms", "3600000"]);
-    command.arg("--shards").arg(work.shards().to_string());
-    Launch { command, ready: Ready::Printed }
 }
 
 fn peer_server(workshop: &Workshop, name: &str) -> Launch {

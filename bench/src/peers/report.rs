@@ -2,14 +2,11 @@
 
 use serde::Serialize;
 
-use super::compare::{Judgement, Line, RowReport, Verdict, median_of};
-use super::interval::Interval;
-use super::machine::Machine;
+use super::compare::{Line, RowReport, median_of};
 use super::row::Measures;
-
-/// Other programs that take more CPU than this, in processors, spoil a row: they hold
-/// up both sides and empty their caches.
-const OTHERS_BUSY_MAX: f64 = 0.1;
+use crate::rig::machine::Machine;
+use crate::rig::markdown::{show_ratio, show_time, table_head, table_row};
+use crate::rig::window::OTHERS_BUSY_MAX;
 
 /// Everything that was measured.
 #[derive(Serialize, Debug)]
@@ -39,23 +36,10 @@ impl Report {
     /// The tables, in Markdown.
     pub(super) fn text(&self) -> String {
         let machine = &self.machine;
-        let mut text = format!(
-            "{}, {} processors, Linux {}, TCP congestion control {}. Server on processor {}, load on {}. {} pairs of {} s.\n\
-             {}",
-            machine.processor,
-            machine.processors,
-            machine.kernel,
-            machine.congestion_control,
-            machine.server_on,
-            machine.load_on,
-            self.pairs,
-            self.seconds,
-            if self.counts_instructions() {
-                ""
-            } else {
-                "User instructions per message: not counted on this machine.\n"
-            }
-        );
+        let mut text = format!("{machine}. {} pairs of {} s.\n", self.pairs, self.seconds);
+        if !self.counts_instructions() {
+            text += "User instructions per message: not counted on this machine.\n";
+        }
         for row in &self.rows {
             text += &format!("\n**{}** — {}\n\n", row.name, row.title);
             text += &row.table();
@@ -90,7 +74,7 @@ impl RowReport {
         if self.counts_instructions() {
             head.push("user instructions");
         }
-        let mut text = table_row(&head) + &table_row(&vec!["---"; head.len()]);
+        let mut text = table_head(&head);
         for line in &self.lines {
             let ratio = line.ratio.map(show_ratio).unwrap_or_default();
             let mut cells = match self.measures {
@@ -120,14 +104,8 @@ impl RowReport {
 
     fn remarks(&self) -> String {
         let mut text = String::new();
-        for Verdict { budget, result } in &self.verdicts {
-            let result = match result {
-                Judgement::Met => "met",
-                Judgement::Missed => "MISSED",
-                Judgement::Open => "open: the limit lies within the bounds",
-                Judgement::NotJudged => "not judged",
-            };
-            text += &format!("* {budget}: {result}\n");
+        for verdict in &self.verdicts {
+            text += &format!("* {verdict}\n");
         }
         for line in self.lines.iter().filter(|line| line.load_was_bottleneck) {
             text += &format!("* the load was the bottleneck of {}, which waited for it\n", line.server);
@@ -158,32 +136,14 @@ impl RowReport {
             1 => String::new(),
             window => format!(" ({:.2} for each connection and {window} messages)", per_message * window as f64),
         };
+        let per_flush = match sends().map(|sends| sends.flushes).sum() {
+            0u64 => String::new(),
+            flushes => format!("{:.3} sends per connection and turn, ", calls as f64 / flushes as f64),
+        };
         let (per_turn, name) = (messages as f64 / turns as f64, line.server);
         Some(format!(
-            "* {name}: {per_message:.3} sends per message{window}, {short} short, {per_turn:.1} messages per turn\n"
+            "* {name}: {per_message:.3} sends per message{window}, {per_flush}{short} short, \
+             {per_turn:.1} messages per turn\n"
         ))
     }
-}
-
-fn table_row<S: AsRef<str>>(cells: &[S]) -> String {
-    let mut row = String::from("|");
-    for cell in cells {
-        row += &format!(" {} |", cell.as_ref());
-    }
-    row + "\n"
-}
-
-/// Nanoseconds as a reader wants them.
-fn show_time(ns: f64) -> String {
-    match ns {
-        ns if ns >= 10_000.0 => format!("{:.1} µs", ns / 1000.0),
-        ns if ns >= 1000.0 => format!("{:.2} µs", ns / 1000.0),
-        ns if ns >= 100.0 => format!("{ns:.0} ns"),
-        ns => format!("{ns:.1} ns"),
-    }
-}
-
-fn show_ratio(ratio: Interval) -> String {
-    let bounds = ratio.lower.zip(ratio.upper).map(|(lower, upper)| format!(" ({lower:.2}–{upper:.2})"));
-    format!("{:.2}{}", ratio.median, bounds.unwrap_or_default())
 }

@@ -3,7 +3,8 @@
 //! Another row is another entry of [`ROWS`].
 
 use serde::Serialize;
-use wsgate::proto::frame::{self, OpCode};
+
+use crate::rig::frames;
 
 /// Connections of the idle rows: near what the usual limit of 20,000 descriptors
 /// leaves, since more of them make the bytes per connection more exact.
@@ -193,19 +194,14 @@ impl Work {
         }
     }
 
-    /// A message as clients send it. The key may be fixed: nothing between the two
-    /// programs could be deceived by the bytes.
+    /// A message as clients send it.
     pub(super) fn client_frame(&self) -> Vec<u8> {
-        let mut frame = Vec::new();
-        frame::append_client(&mut frame, OpCode::Binary, [0x37, 0xfa, 0x21, 0x3d], &vec![b'a'; self.bytes()]);
-        frame
+        frames::client_frame(self.bytes())
     }
 
     /// A message as clients get it.
     pub(super) fn server_frame(&self) -> Vec<u8> {
-        let mut frame = Vec::new();
-        frame::append_server(&mut frame, OpCode::Binary, &vec![b'a'; self.bytes()]);
-        frame
+        frames::server_frame(self.bytes())
     }
 }
 

@@ -11,12 +11,23 @@ use super::socket::{Counter, Frames, Socket};
 
 const PUBLISHER: Token = Token(usize::MAX);
 
+/// When the next message goes out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pace {
+    /// As soon as fewer than so many are under way.
+    InFlight(usize),
+    /// So many at once, in one write as far as the socket takes it; the next ones when
+    /// everybody has them all.
+    Bursts(usize),
+}
+
 /// The load.
 #[derive(Debug)]
-pub(in crate::peers) struct FanOut {
+pub(crate) struct FanOut {
     poll: Poll,
     publisher: Socket,
     subscribers: Vec<Subscriber>,
+    pace: Pace,
     /// How many subscribers have yet to get each message that is under way, by its
     /// number modulo the length.
     missing: Vec<usize>,
@@ -37,14 +48,15 @@ struct Subscriber {
 impl FanOut {
     /// A load over an open connection that publishes `sent`, and open connections that
     /// get `delivered` for it.
-    pub(in crate::peers) fn new(
+    pub(crate) fn new(
         publisher: net::TcpStream,
         subscribers: Vec<net::TcpStream>,
         sent: &[u8],
         delivered: &[u8],
-        in_flight: usize,
+        pace: Pace,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
+        let (Pace::InFlight(in_flight) | Pace::Bursts(in_flight)) = pace;
         let publisher = Socket::register(&poll, publisher, PUBLISHER, Frames::new(sent, in_flight))?;
         let (nothing, counter) = (Frames::new(&[], 0), Counter::new(delivered));
         let subscribers = subscribers
@@ -55,7 +67,8 @@ impl FanOut {
                 Ok(Subscriber { socket, counter: counter.clone(), got: 0 })
             })
             .collect::<io::Result<_>>()?;
-        Ok(Self { poll, publisher, subscribers, missing: vec![0; in_flight], published: 0, complete: 0, arrived: 0 })
+        let missing = vec![0; in_flight];
+        Ok(Self { poll, publisher, subscribers, pace, missing, published: 0, complete: 0, arrived: 0 })
     }
 
     fn slot(&self, message: u64) -> usize {
@@ -106,7 +119,11 @@ impl Load for FanOut {
     }
 
     fn refill(&mut self) -> io::Result<()> {
-        let room = self.missing.len() - (self.published - self.complete) as usize;
+        let under_way = (self.published - self.complete) as usize;
+        let room = match self.pace {
+            Pace::Bursts(_) if under_way > 0 => 0,
+            Pace::InFlight(count) | Pace::Bursts(count) => count - under_way,
+        };
         for _ in 0..room {
             let slot = self.slot(self.published);
             self.missing[slot] = self.subscribers.len();

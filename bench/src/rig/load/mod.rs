@@ -6,12 +6,12 @@
 
 mod echo;
 mod fanout;
-mod socket;
+pub(crate) mod socket;
 #[cfg(test)]
 mod tests;
 
-pub(super) use echo::{Echo, Next};
-pub(super) use fanout::FanOut;
+pub(crate) use echo::{Echo, Next};
+pub(crate) use fanout::{FanOut, Pace};
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -19,14 +19,14 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::{Events, Poll};
 
-const EVENTS_PER_TURN_MAX: usize = 1024;
-const READ_BUFFER_BYTES: usize = 256 * 1024;
+pub(crate) const EVENTS_PER_TURN_MAX: usize = 1024;
+pub(crate) const READ_BUFFER_BYTES: usize = 256 * 1024;
 
 /// The longest that no byte may come while messages are under way.
-const STALL_MAX: Duration = Duration::from_secs(10);
+pub(crate) const STALL_MAX: Duration = Duration::from_secs(10);
 
 /// Work that is kept going.
-pub(super) trait Load {
+pub(crate) trait Load {
     /// Where the connections are registered.
     fn poll(&mut self) -> &mut Poll;
 
@@ -48,7 +48,7 @@ pub(super) trait Load {
 
 /// Runs a load for at least `time`, from nothing under way to nothing under way, and
 /// returns how long it took.
-pub(super) fn run(load: &mut impl Load, time: Duration) -> io::Result<Duration> {
+pub(crate) fn run(load: &mut impl Load, time: Duration) -> io::Result<Duration> {
     let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
     let mut buffer = vec![0; READ_BUFFER_BYTES];
     let start = Instant::now();

@@ -11,7 +11,7 @@ use super::socket::{Counter, Frames, Socket};
 
 /// Who sends when a message has arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::peers) enum Next {
+pub(crate) enum Next {
     /// The connection that got it: each keeps this many under way.
     Same { in_flight: usize },
     /// Any: this many are under way in all.
@@ -20,7 +20,7 @@ pub(in crate::peers) enum Next {
 
 /// The load.
 #[derive(Debug)]
-pub(in crate::peers) struct Echo {
+pub(crate) struct Echo {
     poll: Poll,
     connections: Vec<(Socket, Counter)>,
     next: Next,
@@ -33,12 +33,7 @@ pub(in crate::peers) struct Echo {
 
 impl Echo {
     /// A load over open connections that send `sent` and get `returned` for it.
-    pub(in crate::peers) fn new(
-        streams: Vec<net::TcpStream>,
-        sent: &[u8],
-        returned: &[u8],
-        next: Next,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(streams: Vec<net::TcpStream>, sent: &[u8], returned: &[u8], next: Next) -> io::Result<Self> {
         let poll = Poll::new()?;
         let (Next::Same { in_flight } | Next::Random { in_flight }) = next;
         let (frames, counter) = (Frames::new(sent, in_flight), Counter::new(returned));

@@ -18,14 +18,24 @@ const LOG_TAIL_BYTES: usize = 600;
 
 /// How to start a server, and how to tell that it listens.
 #[derive(Debug)]
-pub(super) struct Launch {
-    pub(super) command: Command,
-    pub(super) ready: Ready,
+pub(crate) struct Launch {
+    pub(crate) command: Command,
+    pub(crate) ready: Ready,
+}
+
+impl Launch {
+    /// A build of wsgate on free ports. No pings: what arrives is counted by its bytes.
+    pub(crate) fn wsgate(file: &Path, shards: usize) -> Self {
+        let mut command = Command::new(file);
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--timeouts-ping-interval-ms", "3600000"]);
+        command.arg("--shards").arg(shards.to_string());
+        Self { command, ready: Ready::Printed }
+    }
 }
 
 /// How to tell that a server listens.
 #[derive(Debug)]
-pub(super) enum Ready {
+pub(crate) enum Ready {
     /// It prints `clients=ADDRESS`, and maybe `admin=ADDRESS`.
     Printed,
     /// It was told to listen here.
@@ -34,18 +44,18 @@ pub(super) enum Ready {
 
 /// A running server. Killed when dropped.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     log: PathBuf,
     /// Where clients connect.
-    pub(super) clients: SocketAddr,
+    pub(crate) clients: SocketAddr,
     /// Where metrics are, if it has any.
-    pub(super) admin: Option<SocketAddr>,
+    pub(crate) admin: Option<SocketAddr>,
 }
 
 impl Server {
     /// Starts a server on these processors; what it prints goes to the file `log`.
-    pub(super) fn start(launch: Launch, processors: &[usize], log: &Path) -> io::Result<Self> {
+    pub(crate) fn start(launch: Launch, processors: &[usize], log: &Path) -> io::Result<Self> {
         let Launch { mut command, ready } = launch;
         let output = File::create(log)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
@@ -64,12 +74,12 @@ impl Server {
         Ok(server)
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// An error that quotes the end of the server's log.
-    pub(super) fn error(&self, what: &str) -> io::Error {
+    pub(crate) fn error(&self, what: &str) -> io::Error {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let from = log.ceil_char_boundary(log.len().saturating_sub(LOG_TAIL_BYTES));
         let tail = log[from..].trim();
@@ -102,7 +112,7 @@ impl Drop for Server {
 }
 
 /// Binds the calling thread, and what it starts from now on, to some processors.
-pub(super) fn bind_to(processors: &[usize]) -> io::Result<()> {
+pub(crate) fn bind_to(processors: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
     for &processor in processors {
         set.set(processor);
@@ -122,7 +132,7 @@ fn spawn_on(processors: &[usize], command: &mut Command) -> io::Result<Child> {
 }
 
 /// A port that nobody had a moment ago, for servers that cannot choose one themselves.
-pub(super) fn free_address() -> io::Result<SocketAddr> {
+pub(crate) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?.local_addr()
 }
 

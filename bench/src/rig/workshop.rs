@@ -16,21 +16,21 @@ const NCHAN_PACKAGES: [&str; 2] = ["nginx", "libnginx-mod-nchan"];
 
 /// Where things are.
 #[derive(Debug)]
-pub(super) struct Workshop {
+pub(crate) struct Workshop {
     /// The repository.
     root: PathBuf,
     target: PathBuf,
     /// This program.
-    pub(super) bench: PathBuf,
+    pub(crate) bench: PathBuf,
     /// The build of wsgate that is measured.
-    pub(super) wsgate: PathBuf,
+    pub(crate) wsgate: PathBuf,
     /// Another build of it to compare with.
-    pub(super) baseline: Option<PathBuf>,
+    pub(crate) baseline: Option<PathBuf>,
 }
 
 impl Workshop {
     /// Builds wsgate unless a build is named.
-    pub(super) fn open(wsgate: Option<&Path>, baseline: Option<&Path>) -> io::Result<Self> {
+    pub(crate) fn open(wsgate: Option<&Path>, baseline: Option<&Path>) -> io::Result<Self> {
         let bench = std::env::current_exe()?;
         let target =
             bench.ancestors().nth(2).ok_or_else(|| io::Error::other("this program lies in no target directory"))?;
@@ -56,7 +56,7 @@ impl Workshop {
     }
 
     /// Where everything is put that is not built by cargo.
-    pub(super) fn directory(&self) -> PathBuf {
+    pub(crate) fn directory(&self) -> PathBuf {
         self.target.join("bench")
     }
 
@@ -66,27 +66,27 @@ impl Workshop {
     }
 
     /// Where npm's packages and the servers that use them are.
-    pub(super) fn npm(&self) -> PathBuf {
+    pub(crate) fn npm(&self) -> PathBuf {
         self.directory().join("npm")
     }
 
     /// Where nginx is unpacked.
-    pub(super) fn nchan(&self) -> PathBuf {
+    pub(crate) fn nchan(&self) -> PathBuf {
         self.directory().join("nchan")
     }
 
     /// The program with the servers of other crates.
-    pub(super) fn peer_server(&self) -> PathBuf {
+    pub(crate) fn peer_server(&self) -> PathBuf {
         self.target.join("release/peer-server")
     }
 
     /// Builds the servers of other crates.
-    pub(super) fn build_peer_server(&self) -> io::Result<()> {
+    pub(crate) fn build_peer_server(&self) -> io::Result<()> {
         self.cargo_build(&["--package", "bench", "--bin", "peer-server", "--features", "peers"])
     }
 
     /// Installs npm's packages, once for each state of `bench/peers/package.json`.
-    pub(super) fn install_npm(&self) -> io::Result<()> {
+    pub(crate) fn install_npm(&self) -> io::Result<()> {
         let directory = self.npm();
         fs::create_dir_all(&directory)?;
         for script in ["bun.js", "ws.js"] {
@@ -105,7 +105,7 @@ impl Workshop {
     }
 
     /// Unpacks nginx and nchan from Debian's packages.
-    pub(super) fn unpack_nchan(&self) -> io::Result<()> {
+    pub(crate) fn unpack_nchan(&self) -> io::Result<()> {
         let directory = self.nchan();
         if directory.join("usr/sbin/nginx").is_file() {
             return Ok(());
@@ -123,7 +123,7 @@ impl Workshop {
     }
 
     /// Writes the configuration of one run of nginx and returns its path.
-    pub(super) fn write_nchan_configuration(&self, listen: SocketAddr) -> io::Result<PathBuf> {
+    pub(crate) fn write_nchan_configuration(&self, listen: SocketAddr) -> io::Result<PathBuf> {
         let template = fs::read_to_string(self.sources().join("nginx.conf"))?;
         let directory = self.nchan();
         let text = template

@@ -9,20 +9,20 @@ use mio::{Interest, Poll, Token};
 
 /// The frame that all connections repeat, many times in a row so that one call sends many.
 #[derive(Clone, Debug)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     bytes: Rc<[u8]>,
     frame_bytes: usize,
 }
 
 impl Frames {
-    pub(super) fn new(frame: &[u8], count: usize) -> Self {
+    pub(crate) fn new(frame: &[u8], count: usize) -> Self {
         Self { bytes: frame.repeat(count).into(), frame_bytes: frame.len() }
     }
 }
 
 /// A connection that is registered for reading and writing, edge-triggered.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     stream: TcpStream,
     frames: Frames,
     /// Bytes of the current frame that are sent.
@@ -32,7 +32,7 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) fn register(poll: &Poll, stream: net::TcpStream, token: Token, frames: Frames) -> io::Result<Self> {
+    pub(crate) fn register(poll: &Poll, stream: net::TcpStream, token: Token, frames: Frames) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
@@ -40,14 +40,14 @@ impl Socket {
     }
 
     /// Sends the frame some times.
-    pub(super) fn send(&mut self, count: usize) -> io::Result<()> {
+    pub(crate) fn send(&mut self, count: usize) -> io::Result<()> {
         let blocked = self.unsent > 0;
         self.unsent += count * self.frames.frame_bytes;
         if blocked { Ok(()) } else { self.flush() }
     }
 
     /// Sends what is left to send, as far as the socket takes it.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
         while self.unsent > 0 {
             let end = self.frames.bytes.len().min(self.position + self.unsent);
             match self.stream.write(&self.frames.bytes[self.position..end]) {
@@ -64,7 +64,7 @@ impl Socket {
 
     /// Reads once, or not at all if there is nothing. A read that does not fill the
     /// buffer has emptied the socket.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.stream.read(buffer) {
             Ok(0) => Err(io::Error::new(ErrorKind::UnexpectedEof, "the server ended a connection")),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
@@ -75,7 +75,7 @@ impl Socket {
 
 /// Counts messages of one known frame in a stream, and checks the first.
 #[derive(Clone, Debug)]
-pub(super) struct Counter {
+pub(crate) struct Counter {
     frame: Rc<[u8]>,
     /// Bytes of a message that is not complete.
     partial: usize,
@@ -84,12 +84,12 @@ pub(super) struct Counter {
 }
 
 impl Counter {
-    pub(super) fn new(frame: &[u8]) -> Self {
+    pub(crate) fn new(frame: &[u8]) -> Self {
         Self { frame: frame.into(), partial: 0, checked: 0 }
     }
 
     /// How many messages `bytes` complete.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.checked < self.frame.len() {
             self.check(bytes)?;
         }

@@ -10,14 +10,14 @@ use perf_event::{Builder, Counter};
 
 /// A counter on each thread of a process.
 #[derive(Debug)]
-pub(super) struct Instructions {
+pub(crate) struct Instructions {
     threads: Vec<Counter>,
 }
 
 impl Instructions {
     /// Starts to count those of a process; `None` if this machine does not count, or
     /// does not let us. Threads that start later are not counted.
-    pub(super) fn count(pid: u32) -> Option<Self> {
+    pub(crate) fn count(pid: u32) -> Option<Self> {
         let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
         let count = |thread: io::Result<fs::DirEntry>| -> io::Result<Counter> {
             let name = thread?.file_name();
@@ -31,7 +31,7 @@ impl Instructions {
     }
 
     /// Instructions since the start.
-    pub(super) fn read(&mut self) -> io::Result<u64> {
+    pub(crate) fn read(&mut self) -> io::Result<u64> {
         self.threads.iter_mut().map(Counter::read).sum()
     }
 }

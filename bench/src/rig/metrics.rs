@@ -1,28 +1,29 @@
 //! Reads wsgate's own counters: what it says of its sends and turns.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 /// A connection to wsgate's admin address.
 #[derive(Debug)]
-pub(super) struct Metrics {
+pub(crate) struct Metrics {
     reader: BufReader<TcpStream>,
     request: String,
 }
 
 /// All counters at one moment.
 #[derive(Debug)]
-pub(super) struct Scrape(String);
+pub(crate) struct Scrape(String);
 
 impl Metrics {
-    pub(super) fn connect(admin: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn connect(admin: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(admin)?;
         stream.set_nodelay(true)?;
         let request = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n");
         Ok(Self { reader: BufReader::new(stream), request })
     }
 
-    pub(super) fn scrape(&mut self) -> io::Result<Scrape> {
+    pub(crate) fn scrape(&mut self) -> io::Result<Scrape> {
         self.reader.get_mut().write_all(self.request.as_bytes())?;
         let mut line = String::new();
         self.reader.read_line(&mut line)?;
@@ -47,7 +48,7 @@ impl Metrics {
 
 impl Scrape {
     /// A counter's value in each shard, by the shard's number.
-    pub(super) fn by_shard(&self, name: &str) -> Vec<u64> {
+    pub(crate) fn by_shard(&self, name: &str) -> Vec<u64> {
         let values = self.0.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix("{shard=\""));
         let mut numbered: Vec<(u16, u64)> = values
             .filter_map(|rest| {
@@ -59,8 +60,28 @@ impl Scrape {
         numbered.into_iter().map(|(_, value)| value).collect()
     }
 
+    /// A number of the whole process; `None` if it is not there.
+    pub(crate) fn of_process(&self, name: &str) -> Option<u64> {
+        self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// A counter's sum over all shards for each value of one of its labels.
+    pub(crate) fn by_label(&self, name: &str, label: &str) -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        for line in self.0.lines() {
+            let sample = line.strip_prefix(name).and_then(|rest| rest.strip_prefix('{')?.split_once("} "));
+            let Some((labels, value)) = sample else { continue };
+            let of_label =
+                |pair: &str| Some(pair.strip_prefix(label)?.strip_prefix("=\"")?.trim_end_matches('"').to_owned());
+            if let Some((label, value)) = labels.split(',').find_map(of_label).zip(value.parse::<u64>().ok()) {
+                *sums.entry(label).or_default() += value;
+            }
+        }
+        sums
+    }
+
     /// A counter's sum over all shards.
-    pub(super) fn sum(&self, name: &str) -> u64 {
+    pub(crate) fn sum(&self, name: &str) -> u64 {
         self.by_shard(name).iter().sum()
     }
 }
@@ -77,5 +98,17 @@ mod tests {
         assert_eq!(scrape.by_shard("wsgate_sends_total"), [5, 7]);
         assert_eq!(scrape.sum("wsgate_sends_total"), 12);
         assert_eq!(scrape.sum("wsgate_absent_total"), 0);
+    }
+
+    #[test]
+    fn counters_with_more_labels_are_summed_over_shards() {
+        let text = "wsgate_closes_total{shard=\"0\",reason=\"drain\"} 2\nwsgate_closes_total{shard=\"0\",reason=\"a\"} 1\n\
+                    wsgate_closes_total{shard=\"1\",reason=\"drain\"} 3\nwsgate_kernel_tcp_bytes 4096\n";
+        let scrape = Scrape(text.to_owned());
+        let expected = [("a".to_owned(), 1), ("drain".to_owned(), 5)];
+        assert_eq!(scrape.by_label("wsgate_closes_total", "reason"), expected.into());
+        assert_eq!(scrape.by_label("wsgate_closes", "reason"), BTreeMap::new());
+        assert_eq!(scrape.of_process("wsgate_kernel_tcp_bytes"), Some(4096));
+        assert_eq!(scrape.of_process("wsgate_kernel"), None);
     }
 }

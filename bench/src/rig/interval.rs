@@ -11,16 +11,16 @@ const ERROR_MAX: f64 = 0.05;
 
 /// A median with its bounds.
 #[derive(Clone, Copy, PartialEq, Serialize, Debug)]
-pub(super) struct Interval {
-    pub(super) median: f64,
+pub(crate) struct Interval {
+    pub(crate) median: f64,
     /// The true median is at least this, and at most `upper`: each with a confidence of
     /// 95 % by itself. `None` for fewer than five values, which cannot say.
-    pub(super) lower: Option<f64>,
-    pub(super) upper: Option<f64>,
+    pub(crate) lower: Option<f64>,
+    pub(crate) upper: Option<f64>,
 }
 
 /// The median of some values and its bounds; `None` if there are none.
-pub(super) fn interval(values: &[f64]) -> Option<Interval> {
+pub(crate) fn interval(values: &[f64]) -> Option<Interval> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let median = median_of_sorted(&sorted)?;
@@ -31,7 +31,7 @@ pub(super) fn interval(values: &[f64]) -> Option<Interval> {
 }
 
 /// The median of some values; `None` if there are none.
-pub(super) fn median(values: &[f64]) -> Option<f64> {
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     median_of_sorted(&sorted)

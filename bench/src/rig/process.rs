@@ -9,20 +9,20 @@ const TICKS_PER_SECOND: u64 = 100;
 
 /// CPU time of a process, all its threads together.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(super) struct CpuTime {
+pub(crate) struct CpuTime {
     /// Nanoseconds on a processor, exact. Work that interrupts did meanwhile is in it,
     /// as the kernel's receiving side of every send over loopback is.
-    pub(super) total_ns: u64,
+    pub(crate) total_ns: u64,
     /// Clock ticks in the program itself, sampled.
-    pub(super) user_ticks: u64,
+    pub(crate) user_ticks: u64,
     /// Clock ticks in the kernel for it, sampled.
-    pub(super) system_ticks: u64,
+    pub(crate) system_ticks: u64,
 }
 
 impl CpuTime {
     /// Reads what a process has used so far. A thread that ends takes its share of
     /// `total_ns` with it.
-    pub(super) fn of(pid: u32) -> io::Result<Self> {
+    pub(crate) fn of(pid: u32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let (user_ticks, system_ticks) = parse_ticks(&stat).ok_or_else(|| unexpected("stat", &stat))?;
         let mut total_ns = 0;
@@ -38,7 +38,7 @@ impl CpuTime {
     }
 
     /// What was used since an earlier reading.
-    pub(super) fn since(self, earlier: Self) -> Self {
+    pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             total_ns: self.total_ns.saturating_sub(earlier.total_ns),
             user_ticks: self.user_ticks.saturating_sub(earlier.user_ticks),
@@ -47,21 +47,21 @@ impl CpuTime {
     }
 
     /// The part of the time that was spent in the program itself, from 0 to 1.
-    pub(super) fn user_share(self) -> f64 {
+    pub(crate) fn user_share(self) -> f64 {
         self.user_ticks as f64 / (self.user_ticks + self.system_ticks).max(1) as f64
     }
 }
 
 /// CPU time that all programs of the machine have used so far, interrupts and what the
 /// hypervisor took away included.
-pub(super) fn machine_busy() -> io::Result<Duration> {
+pub(crate) fn machine_busy() -> io::Result<Duration> {
     let stat = fs::read_to_string("/proc/stat")?;
     let ticks = parse_busy_ticks(&stat).ok_or_else(|| unexpected("../stat", &stat))?;
     Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }
 
 /// Resident memory of a process in bytes.
-pub(super) fn resident_bytes(pid: u32) -> io::Result<u64> {
+pub(crate) fn resident_bytes(pid: u32) -> io::Result<u64> {
     // The sums in `statm` lag behind by some pages for each processor; these do not.
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     parse_resident_bytes(&rollup).ok_or_else(|| unexpected("smaps_rollup", &rollup))

@@ -1,5 +1,6 @@
 //! The machine that a table was measured on, for its head.
 
+use std::fmt;
 use std::fs;
 
 use serde::Serialize;
@@ -7,21 +8,21 @@ use wsgate::driver::machine;
 
 /// What figures depend on.
 #[derive(Clone, Serialize, Debug)]
-pub(super) struct Machine {
-    pub(super) processor: String,
-    pub(super) processors: usize,
-    pub(super) kernel: String,
+pub(crate) struct Machine {
+    pub(crate) processor: String,
+    pub(crate) processors: usize,
+    pub(crate) kernel: String,
     /// TCP's congestion control: some pace what they send by timers, which costs.
-    pub(super) congestion_control: String,
+    pub(crate) congestion_control: String,
     /// Where the server runs. A row with two shards adds the load's processor.
-    pub(super) server_on: usize,
+    pub(crate) server_on: usize,
     /// Where the load runs.
-    pub(super) load_on: usize,
+    pub(crate) load_on: usize,
 }
 
 impl Machine {
     /// Looks at the machine; an error if there are not two processors.
-    pub(super) fn look() -> Result<Self, String> {
+    pub(crate) fn look() -> Result<Self, String> {
         let processors = machine::processors();
         let &[server_on, load_on, ..] = &processors[..] else {
             return Err(format!(
@@ -39,5 +40,16 @@ impl Machine {
             server_on,
             load_on,
         })
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { processor, processors, kernel, congestion_control, server_on, load_on } = self;
+        write!(
+            formatter,
+            "{processor}, {processors} processors, Linux {kernel}, TCP congestion control {congestion_control}. \
+             Server on processor {server_on}, load on {load_on}"
+        )
     }
 }

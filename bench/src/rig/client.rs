@@ -4,6 +4,8 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
 /// Connections opened at a time: more than one, so that neither side waits for the
 /// other after each, and fewer than the shortest listen queue of any server.
 const OPENING_MAX: usize = 100;
@@ -14,12 +16,22 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// Opens a connection for each path, upgraded and ready.
-pub(super) fn open(server: SocketAddr, paths: &[String]) -> io::Result<Vec<TcpStream>> {
+pub(crate) fn open(server: SocketAddr, paths: &[String]) -> io::Result<Vec<TcpStream>> {
+    open_all(server, paths, None)
+}
+
+/// Opens one with so many bytes for what is not read yet. The kernel takes the number for
+/// a wish: it doubles it, and has a least one.
+pub(crate) fn open_with_receive_buffer(server: SocketAddr, path: &str, bytes: usize) -> io::Result<TcpStream> {
+    Ok(open_all(server, &[path.to_owned()], Some(bytes))?.remove(0))
+}
+
+fn open_all(server: SocketAddr, paths: &[String], receive_buffer: Option<usize>) -> io::Result<Vec<TcpStream>> {
     let mut open = Vec::with_capacity(paths.len());
     for paths in paths.chunks(OPENING_MAX) {
         let first = open.len();
         for path in paths {
-            open.push(request(server, path)?);
+            open.push(request(server, path, receive_buffer)?);
         }
         for (stream, path) in open[first..].iter_mut().zip(paths) {
             await_upgrade(stream)
@@ -29,12 +41,18 @@ pub(super) fn open(server: SocketAddr, paths: &[String]) -> io::Result<Vec<TcpSt
     Ok(open)
 }
 
-fn request(server: SocketAddr, path: &str) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(server)?;
+fn request(server: SocketAddr, path: &str, receive_buffer: Option<usize>) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
+    if let Some(bytes) = receive_buffer {
+        // Before it connects: the window that is offered first is of this size already.
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    socket.connect(&server.into())?;
+    let mut stream = TcpStream::from(socket);
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     // Closing by a reset leaves no port behind that could not be used again.
-    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

@@ -1,0 +1,71 @@
+//! The most memory that a server held while something ran.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::rig::metrics::Metrics;
+use crate::rig::process::resident_bytes;
+use crate::rig::server::Server;
+
+/// Rare enough that the server's answers cost next to nothing.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Bytes.
+#[derive(Clone, Copy, Default, Serialize, Debug)]
+pub(super) struct Memory {
+    /// Resident memory of the process.
+    pub(super) resident: u64,
+    /// What queues keep alive (`wsgate_queue_memory_bytes`).
+    pub(super) queues: u64,
+    /// What TCP holds in the network namespace, both ends (`wsgate_kernel_tcp_bytes`).
+    pub(super) kernel: u64,
+}
+
+impl Memory {
+    fn read(server: &Server, metrics: &mut Metrics) -> io::Result<Self> {
+        let scrape = metrics.scrape()?;
+        Ok(Self {
+            resident: resident_bytes(server.pid())?,
+            queues: scrape.sum("wsgate_queue_memory_bytes"),
+            kernel: scrape.of_process("wsgate_kernel_tcp_bytes").unwrap_or_default(),
+        })
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self {
+            resident: self.resident.max(other.resident),
+            queues: self.queues.max(other.queues),
+            kernel: self.kernel.max(other.kernel),
+        }
+    }
+}
+
+/// Runs something; returns its result, memory before it and the most meanwhile.
+pub(super) fn during<T>(
+    server: &Server,
+    admin: SocketAddr,
+    run: impl FnOnce() -> io::Result<T>,
+) -> io::Result<(T, Memory, Memory)> {
+    let mut metrics = Metrics::connect(admin)?;
+    let before = Memory::read(server, &mut metrics)?;
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut most = before;
+            while !over.load(Ordering::Relaxed) {
+                thread::sleep(INTERVAL);
+                most = most.max(Memory::read(server, &mut metrics)?);
+            }
+            io::Result::Ok(most)
+        });
+        let result = run();
+        over.store(true, Ordering::Relaxed);
+        let most = watch.join().map_err(|_| io::Error::other("reading the server's memory panicked"))?;
+        Ok((result?, before, most?))
+    })
+}
