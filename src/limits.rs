@@ -9,9 +9,18 @@ pub const RECEIVE_BUFFER_BYTES: usize = 128 * 1024;
 /// that are open. What is left waits in the kernel's queue until the next turn.
 pub const ACCEPTS_PER_TURN_MAX: usize = 64;
 
-/// Connections flushed before a loop looks at its sockets again. A send costs 2 to
-/// 4 µs, so a slice takes about 1 ms: a fan-out to many does not hold others up.
+/// Connections flushed before a loop looks at its sockets again: a fan-out to many does
+/// not hold others up. A send costs 2 to 14 µs, with how many connections there are and
+/// what the machine does beside, so the time of a slice is bounded too.
 pub const FLUSHES_PER_TURN_MAX: usize = 256;
+
+/// Microseconds after which a slice of flushes ends.
+pub const FLUSH_SLICE_US: u64 = 1_000;
+
+/// Flushes between two looks at the clock, which costs about 30 ns.
+pub const FLUSHES_PER_LOOK: usize = 16;
+
+const _: () = assert!(FLUSHES_PER_TURN_MAX.is_multiple_of(FLUSHES_PER_LOOK));
 
 /// Envelopes taken from the mailboxes per turn, for the same reason.
 pub const ENVELOPES_PER_TURN_MAX: usize = 1024;

@@ -23,8 +23,8 @@ use crate::command::Envelope;
 use crate::connection::Output;
 use crate::id::ConnectionId;
 use crate::limits::{
-    ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, DRAIN_RETRY_MS, ENVELOPES_PER_TURN_MAX, EVENTS_PER_TURN_MAX,
-    FLUSHES_PER_TURN_MAX, PUBLISH_RETRY_MS, RECEIVE_BUFFER_BYTES,
+    ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, DRAIN_RETRY_MS, ENVELOPES_PER_TURN_MAX, EVENTS_PER_TURN_MAX, FLUSH_SLICE_US,
+    FLUSHES_PER_LOOK, FLUSHES_PER_TURN_MAX, PUBLISH_RETRY_MS, RECEIVE_BUFFER_BYTES,
 };
 use crate::shard::Shard;
 use crate::stats::{Cell, ShardStats};
@@ -62,8 +62,8 @@ pub struct EventLoop {
     /// Connections with bytes in the kernel that the last turn left there, and those
     /// whose reading goes on.
     readable: VecDeque<ConnectionId>,
-    /// Connections that this turn has sent something to, each once.
-    flushed: Vec<ConnectionId>,
+    /// Number of the turn, modulo 2³²: tells whether a socket was sent to in this one.
+    turn: u32,
     receive_buffer: Box<[u8]>,
     /// Set once draining began.
     drain_until: Option<Time>,
@@ -92,8 +92,8 @@ struct Socket {
     listed: bool,
     /// Asked the kernel to say when it takes bytes.
     writable_wanted: bool,
-    /// In the `flushed` list.
-    flushed: bool,
+    /// The last turn in which it was sent to.
+    flushed_in: u32,
 }
 
 impl EventLoop {
@@ -121,7 +121,7 @@ impl EventLoop {
             accepting: Accepting::Ready,
             sockets: Vec::new(),
             readable: VecDeque::new(),
-            flushed: Vec::with_capacity(FLUSHES_PER_TURN_MAX),
+            turn: 0,
             receive_buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
             drain_until: None,
             process,
@@ -279,7 +279,8 @@ impl EventLoop {
         if slot >= self.sockets.len() {
             self.sockets.resize_with(slot + 1, || None);
         }
-        let socket = Socket { id, stream, peer_ended: false, listed: false, writable_wanted: false, flushed: false };
+        let socket =
+            Socket { id, stream, peer_ended: false, listed: false, writable_wanted: false, flushed_in: self.turn };
         self.sockets[slot] = Some(socket);
     }
 
@@ -331,10 +332,16 @@ impl EventLoop {
         }
     }
 
+    /// A slice of what is to be flushed, bounded in number and in time.
     fn flush(&mut self, now: Time) {
-        for _ in 0..FLUSHES_PER_TURN_MAX {
+        self.turn = self.turn.wrapping_add(1);
+        let until = self.clock.now() + Duration::from_micros(FLUSH_SLICE_US);
+        for n in 1..=FLUSHES_PER_TURN_MAX {
             let Some(id) = self.shard.next_flush(now) else { break };
             self.flush_one(id);
+            if n % FLUSHES_PER_LOOK == 0 && self.clock.now() >= until {
+                break;
+            }
         }
         // The loop may sleep now, and others go by this number meanwhile.
         self.count_queue_memory();
@@ -362,8 +369,7 @@ impl EventLoop {
                 Output::Close { abort } => return self.close(id, abort),
             };
             self.shard.stats().sends.add(1);
-            if !std::mem::replace(&mut socket.flushed, true) {
-                self.flushed.push(id);
+            if std::mem::replace(&mut socket.flushed_in, self.turn) != self.turn {
                 self.shard.stats().flushes.add(1);
             }
             match result {
