@@ -5,6 +5,7 @@
 //! owns. Nothing here knows a socket, a clock, a topic or a dialect.
 //!
 //! * [`http`] and [`handshake`]: from the first byte to `101 Switching Protocols`
+//! * [`proxy`]: on whose behalf a proxy connects, before anything else
 //! * [`frame`], [`mask`], [`utf8`]: the wire unit
 //! * [`message`]: whole messages and control frames out of any split of the bytes
 //! * [`close`], [`error`]: why a connection ends, and with which code
@@ -19,6 +20,7 @@ pub mod handshake;
 pub mod http;
 pub mod mask;
 pub mod message;
+pub mod proxy;
 pub mod utf8;
 
 /// Which end of the connection we are. A client masks what it sends, a server
