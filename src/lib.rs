@@ -10,6 +10,8 @@
 //! The feature `server` (on by default) is the program: configuration, control plane and
 //! threads. Without it the crate is the rest, which is what the load generator uses.
 
+pub mod address;
+pub mod admission;
 pub mod buffer;
 pub mod command;
 #[cfg(feature = "server")]
