@@ -146,6 +146,6 @@ pub struct Position {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("no room for another topic (limit {limit})")]
 pub struct TopicsFull {
-    /// Topics that a shard may have.
+    /// Topics that may be in use in the whole process.
     pub limit: usize,
 }

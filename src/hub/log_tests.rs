@@ -16,6 +16,7 @@ fn hub() -> (Hub, TopicIndex) {
         hash_seed: 1,
         epoch_seed: 0,
         topics_max: 10,
+        topics_in_use: Arc::default(),
         topics_idle_max: 10,
         policies: Arc::default(),
     };

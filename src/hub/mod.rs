@@ -20,6 +20,7 @@ mod topic;
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
@@ -54,8 +55,11 @@ pub struct HubSettings {
     pub hash_seed: u64,
     /// Differs in each run of the process, so that offsets of two runs are told apart.
     pub epoch_seed: u64,
-    /// Topics in this shard's table.
+    /// Topics in use in the whole process, each counted by its owner; and topics in this
+    /// shard's table, idle ones included.
     pub topics_max: usize,
+    /// Those in use now, on all shards.
+    pub topics_in_use: Arc<AtomicUsize>,
     /// Owned topics without any user whose offset is remembered.
     pub topics_idle_max: usize,
     /// What is done with subscribers that read too slowly.

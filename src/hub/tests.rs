@@ -204,6 +204,32 @@ fn an_idle_topic_makes_room_when_the_table_is_full() {
 }
 
 #[test]
+fn topics_in_use_count_together_on_all_shards_and_idle_ones_do_not() {
+    let topics_in_use = Arc::new(AtomicUsize::new(0));
+    let hub =
+        |shard| Hub::new(HubSettings { topics_max: 2, topics_in_use: topics_in_use.clone(), ..settings(shard, 2) });
+    let (mut here, mut there, mut out) = (hub(0), hub(1), Outbox::new());
+    let name = |shard, n| name_owned_by(shard, 2, n);
+    let first = here.open_topic(&name(0, 0)).unwrap();
+    there.open_topic(&name(1, 0)).unwrap();
+    assert_eq!(here.open_topic(&name(0, 1)), Err(crate::command::TopicsFull { limit: 2 }));
+    // The owner of this one has not been asked.
+    there.open_topic(&name(0, 1)).unwrap();
+
+    here.close_topic(first, &mut out);
+    assert_eq!(here.topics_len(), 1, "it is remembered");
+    let second = here.open_topic(&name(0, 1)).unwrap();
+    assert_eq!(
+        here.open_topic(&name(0, 0)),
+        Err(crate::command::TopicsFull { limit: 2 }),
+        "remembered, but there is no room"
+    );
+    here.close_topic(second, &mut out);
+    here.open_topic(&name(0, 0)).unwrap();
+    assert_eq!(topics_in_use.load(std::sync::atomic::Ordering::Relaxed), 2);
+}
+
+#[test]
 fn a_topic_in_use_is_never_forgotten() {
     let mut world = World::new(2, 1, |settings| settings.topics_idle_max = 0);
     let local = world.subscribe(0, 0).unwrap();

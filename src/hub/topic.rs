@@ -1,6 +1,7 @@
 //! The table of topics: made when first used, forgotten when nobody uses them.
 
 use std::hash::BuildHasher;
+use std::sync::atomic::Ordering;
 
 use slab::Slab;
 
@@ -84,14 +85,24 @@ impl Hub {
     /// paired with one of [`Hub::close_topic`].
     pub fn open_topic(&mut self, name: &str) -> Result<TopicIndex, TopicsFull> {
         let index = self.find_or_make(name)?;
-        let topic = self.topic_mut(index);
-        topic.users += 1;
-        if let Place::Owned { idle_stamp, .. } = &mut topic.place
-            && idle_stamp.take().is_some()
-        {
+        if idle_stamp(&self.topics, index).is_some() {
+            self.begin_use()?;
             self.idle_count -= 1;
         }
+        let topic = self.topic_mut(index);
+        topic.users += 1;
+        if let Place::Owned { idle_stamp, .. } = &mut topic.place {
+            *idle_stamp = None;
+        }
         Ok(index)
+    }
+
+    /// Counts one more topic in use, of all that the process owns.
+    fn begin_use(&self) -> Result<(), TopicsFull> {
+        let limit = self.settings.topics_max;
+        let more = |used| (used < limit).then_some(used + 1);
+        let counted = self.settings.topics_in_use.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        counted.map(|_| ()).map_err(|_| TopicsFull { limit })
     }
 
     /// One user less.
@@ -127,6 +138,9 @@ impl Hub {
         }
         let hash = self.hasher.hash_one(name);
         let owner = owner_of_hash(hash, self.settings.shards);
+        if owner == self.settings.shard {
+            self.begin_use()?;
+        }
         self.serial += 1;
         let place = if owner == self.settings.shard {
             let epoch = self.settings.epoch_seed.wrapping_add(self.serial);
@@ -159,6 +173,7 @@ impl Hub {
                 *idle_stamp = Some(stamp);
                 topic.members = Vec::new();
                 self.serial = stamp;
+                self.settings.topics_in_use.fetch_sub(1, Ordering::Relaxed);
                 self.idle.push_back((index, stamp));
                 self.idle_count += 1;
                 self.drop_stale_idle_entries();

@@ -14,6 +14,7 @@ pub(super) fn settings(shard: usize, shards: usize) -> HubSettings {
         hash_seed: SEED,
         epoch_seed: 1000,
         topics_max: 100,
+        topics_in_use: Arc::default(),
         topics_idle_max: 100,
         policies: Arc::default(),
     }
