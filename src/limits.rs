@@ -25,6 +25,14 @@ const _: () = assert!(FLUSHES_PER_TURN_MAX.is_multiple_of(FLUSHES_PER_LOOK));
 /// Envelopes taken from the mailboxes per turn, for the same reason.
 pub const ENVELOPES_PER_TURN_MAX: usize = 1024;
 
+/// Connections that a loop may hold more than another before it lets that one go first at
+/// a listener that they share. Small against what a loop holds, and large enough that a
+/// burst does not end in waiting.
+pub const SHARED_ACCEPT_LEAD: u64 = 16;
+
+/// Milliseconds for which it does. A loop that sleeps wakes in less.
+pub const SHARED_ACCEPT_WAIT_MS: u64 = 1;
+
 /// Readiness events taken from the kernel at once. More showed no gain.
 pub const EVENTS_PER_TURN_MAX: usize = 1024;
 

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use std::thread::Builder;
 use std::time::Duration;
 
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::filter::LevelFilter;
+use wsgate::address::ListenAddress;
 use wsgate::config::cli::{self, Command};
 use wsgate::config::{Config, LogLevel, Mode};
 use wsgate::driver::machine;
@@ -45,12 +47,13 @@ fn serve(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     };
     let server = Server::start(config)?;
     tracing::info!(
-        clients = %server.clients_address(),
+        clients = %addresses(&server),
         admin = %server.admin_address(),
         shards = config.shards,
         io = config.io.word(),
         "ready"
     );
+    tell_service_manager(NotifyState::Ready);
     if config.mode == Mode::Development && std::io::stderr().is_terminal() {
         print_hints(&server);
     }
@@ -58,6 +61,7 @@ fn serve(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     runtime.block_on(async {
         let signal = tokio::select! { _ = terminate.recv() => "SIGTERM", _ = interrupt.recv() => "SIGINT" };
         tracing::info!(signal, "closing all connections; a second signal stops at once");
+        tell_service_manager(NotifyState::Stopping);
         server.drain();
         let asked = tokio::time::Instant::now();
         let again = async |signal: &mut Signal| {
@@ -74,9 +78,22 @@ fn serve(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     })
 }
 
+/// All addresses of clients, commas between them.
+fn addresses(server: &Server) -> String {
+    server.clients_addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Tells systemd, or whatever else set NOTIFY_SOCKET, how far the program is (sd_notify(3)).
+fn tell_service_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager cannot be told (NOTIFY_SOCKET)");
+    }
+}
+
 /// What a newcomer can try; for people, so not in the log.
 fn print_hints(server: &Server) {
-    let (clients, admin) = (server.clients_address(), server.admin_address());
+    let admin = server.admin_address();
+    let Some(clients) = server.clients_addresses().iter().find_map(ListenAddress::tcp) else { return };
     eprintln!(
         "\nSubscribe with a WebSocket client to  ws://{clients}/topics/room\n\
          Publish from a back end               curl http://{admin}/topics/room -d hello\n\

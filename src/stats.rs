@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::admission::AddressBound;
 use crate::proto::handshake::Status;
 
 /// A number with one writing thread: a counter that grows, or a gauge.
@@ -49,6 +50,10 @@ pub enum CloseReason {
     ProtocolError,
     /// A message over the limit (1009).
     MessageTooLong,
+    /// A frame over the limit (1009).
+    FrameTooLong,
+    /// A message in more frames than are allowed (1009).
+    TooManyFragments,
     /// The peer did what it has no right to (1008).
     PolicyViolation,
     /// The peer read too slowly and would have lost messages (4008).
@@ -57,23 +62,28 @@ pub enum CloseReason {
     QueueMemory,
     /// No sign of life after a ping.
     PongTimeout,
+    /// No message for longer than is allowed (4009).
+    Idle,
     /// This server is going down (1001).
     Drain,
 }
 
 impl CloseReason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::PeerClosed,
         Self::PeerVanished,
         Self::NotUpgraded,
         Self::HandshakeTimeout,
         Self::ProtocolError,
         Self::MessageTooLong,
+        Self::FrameTooLong,
+        Self::TooManyFragments,
         Self::PolicyViolation,
         Self::SlowConsumer,
         Self::QueueMemory,
         Self::PongTimeout,
+        Self::Idle,
         Self::Drain,
     ];
 
@@ -86,10 +96,13 @@ impl CloseReason {
             Self::HandshakeTimeout => "handshake_timeout",
             Self::ProtocolError => "protocol_error",
             Self::MessageTooLong => "message_too_long",
+            Self::FrameTooLong => "frame_too_long",
+            Self::TooManyFragments => "too_many_fragments",
             Self::PolicyViolation => "policy_violation",
             Self::SlowConsumer => "slow_consumer",
             Self::QueueMemory => "queue_memory",
             Self::PongTimeout => "pong_timeout",
+            Self::Idle => "idle",
             Self::Drain => "drain",
         }
     }
@@ -131,6 +144,8 @@ pub struct ShardStats {
     pub connections: Cell,
     /// Connections accepted.
     pub accepted: Cell,
+    /// Connections refused for what their address has already, see [`AddressBound::ALL`].
+    pub address_refusals: [Cell; AddressBound::ALL.len()],
     /// Handshakes by the status that answered them, see [`Status::ALL`].
     pub handshakes: [Cell; Status::ALL.len()],
     /// Connections ended, by reason, see [`CloseReason::ALL`].
@@ -149,6 +164,8 @@ pub struct ShardStats {
     pub published: Cell,
     /// Messages dropped for a subscriber that was told how many.
     pub dropped: Cell,
+    /// Pings that were not answered, since a newer one was.
+    pub pings_skipped: Cell,
     /// Messages of `latest_only` topics that a newer one replaced for a subscriber.
     pub conflated: Cell,
     /// Gauge: bytes waiting in the queues of connections.

@@ -12,7 +12,7 @@ use wsgate::proto::handshake::Upgrade;
 use wsgate::proto::message::{AssemblyPool, Event, MessageReader, ReaderRules};
 use wsgate::proto::{http, mask, utf8};
 
-const RULES: ReaderRules = ReaderRules { role: Role::Server, message_bytes_max: 1 << 24 };
+const RULES: ReaderRules = ReaderRules::new(Role::Server, 1 << 24);
 const SIZES: [usize; 4] = [20, 125, 1024, 65_536];
 
 fn main() {

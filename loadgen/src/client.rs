@@ -37,7 +37,7 @@ pub struct Tools {
 impl Tools {
     /// Accepts messages of up to `message_bytes_max` bytes.
     pub fn new(random: Random, message_bytes_max: usize) -> Self {
-        let rules = ReaderRules { role: Role::Client, message_bytes_max };
+        let rules = ReaderRules::new(Role::Client, message_bytes_max);
         Self { random, pool: AssemblyPool::default(), rules }
     }
 }

@@ -9,8 +9,9 @@ use rustix::process::{Resource, getrlimit};
 use super::choice::{Io, LogLevel, Mode};
 use super::layers::Layers;
 use super::secret::ApiKey;
-use super::value::{Kind, Value};
-use super::{Config, Limits, Security, Timeouts};
+use super::value::{Kind, UNIX, Value};
+use super::{AddressLimits, Config, Limits, ProxyProtocol, Security, Timeouts};
+use crate::address::{ListenAddress, Networks};
 use crate::policy::TopicPolicies;
 
 /// Descriptors that "auto" keeps from connections: listeners, event loops, the API's
@@ -44,7 +45,7 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
     let anonymous = values.list("security.anonymous");
     Config {
         mode,
-        listen: values.address("listen"),
+        listen: values.listeners("listen"),
         admin: values.address("admin"),
         shards: values.whole_or("shards", machine.parallelism as u64),
         io: values.word("io", Io::from_word).unwrap_or(Io::Epoll),
@@ -57,6 +58,9 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
             echo_message_bytes_max: values.whole("limits.echo_message_bytes_max"),
             greeting_message_bytes_max: values.whole("limits.greeting_message_bytes_max"),
             plain_message_bytes_max: values.whole("limits.plain_message_bytes_max"),
+            frame_bytes_max: values.whole("limits.frame_bytes_max"),
+            fragments_max: values.whole("limits.fragments_max"),
+            pong_bytes_max: values.whole("limits.pong_bytes_max"),
             topics_max: values.whole("limits.topics_max"),
             topics_idle_max: values.whole("limits.topics_idle_max"),
             mailbox_entries: values.whole("limits.mailbox_entries"),
@@ -64,10 +68,16 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
             queue_bytes_total_max: values.whole("limits.queue_bytes_total_max"),
             kernel_unsent_bytes: values.whole("limits.kernel_unsent_bytes"),
         },
+        address_limits: AddressLimits {
+            connections_max: values.whole("address_limits.connections_max"),
+            handshakes_per_second_max: values.whole("address_limits.handshakes_per_second_max"),
+            exempt: values.networks("address_limits.exempt"),
+        },
         timeouts: Timeouts {
             handshake: values.milliseconds("timeouts.handshake_ms"),
             ping_interval: values.milliseconds("timeouts.ping_interval_ms"),
             pong_timeout: values.milliseconds("timeouts.pong_timeout_ms"),
+            idle: Some(values.milliseconds("timeouts.idle_ms")).filter(|idle| !idle.is_zero()),
             close: values.milliseconds("timeouts.close_ms"),
             unacknowledged: values.milliseconds("timeouts.unacknowledged_ms"),
             drain: values.milliseconds("timeouts.drain_ms"),
@@ -81,6 +91,11 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
             allowed_origins: values.list("security.allowed_origins"),
             anonymous_subscribe: anonymous.iter().any(|right| right == "subscribe"),
             anonymous_publish: anonymous.iter().any(|right| right == "publish"),
+        },
+        proxy_protocol: ProxyProtocol {
+            trusted: values.networks("proxy_protocol.trusted"),
+            trusts_unix: values.list("proxy_protocol.trusted").iter().any(|item| item == UNIX),
+            header_bytes_max: values.whole("proxy_protocol.header_bytes_max"),
         },
         api_key: values.secret("admin_api.key"),
         body_bytes_max: values.whole("admin_api.body_bytes_max"),
@@ -103,6 +118,14 @@ impl Values<'_> {
             Value::Address(address) => *address,
             other => mistyped(key, other),
         }
+    }
+
+    fn listeners(&self, key: &str) -> Vec<ListenAddress> {
+        self.list(key).iter().map(|item| item.parse().expect("the table's kind has read it")).collect()
+    }
+
+    fn networks(&self, key: &str) -> Networks {
+        Networks::new(self.list(key).iter().filter_map(|item| Networks::parse_block(item)).collect())
     }
 
     fn word<T>(&self, key: &str, from_word: fn(&str) -> Option<T>) -> Option<T> {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::builder::OsStringValueParser;
-use clap::{Arg, ArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use super::build::{Machine, build};
 use super::error::ConfigError;
@@ -96,8 +96,8 @@ fn load(levels: &[&ArgMatches], surroundings: &Surroundings) -> Result<(Layers, 
     layers.apply_environment(&surroundings.environment)?;
     for level in levels {
         for setting in SETTINGS {
-            if let Ok(Some(value)) = level.try_get_one::<OsString>(setting.key) {
-                layers.apply_flag(setting, value)?;
+            if let Ok(Some(values)) = level.try_get_many::<OsString>(setting.key) {
+                layers.apply_flag(setting, values)?;
             }
         }
     }
@@ -151,6 +151,7 @@ fn flags() -> impl Iterator<Item = Arg> {
             .long(flag.as_str())
             .value_name(value_name(setting))
             .value_parser(OsStringValueParser::new())
+            .action(if setting.kind.is_list() { ArgAction::Append } else { ArgAction::Set })
             .help(format!("{} [default: {default}]", setting.help.trim_end_matches('.')))
             .long_help(format!(
                 "{} {}\nTakes {}.\n[default: {default}] [environment: {}]",
@@ -187,7 +188,8 @@ fn value_name(setting: &Setting) -> &'static str {
         Kind::Whole { unit: Unit::Bytes, .. } => "BYTES",
         Kind::Whole { unit: Unit::Milliseconds, .. } => "MS",
         Kind::Switch => "BOOL",
-        Kind::Subset(_) | Kind::Hosts { .. } | Kind::Policies => "LIST",
+        Kind::Listeners => "ADDRESSES",
+        Kind::Networks { .. } | Kind::Subset(_) | Kind::Hosts { .. } | Kind::Policies => "LIST",
         Kind::Secret => "SECRET",
     }
 }

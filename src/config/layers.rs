@@ -3,7 +3,7 @@
 //! Every value of every layer is checked, also one that a higher layer replaces: a
 //! mistake in the file is found today, not on the day when a variable goes away.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -125,10 +125,15 @@ impl Layers {
         Ok(())
     }
 
-    /// Takes one flag's value.
-    pub(super) fn apply_flag(&mut self, setting: &'static Setting, value: &OsString) -> Result<(), ConfigError> {
+    /// Takes one flag's value; several are parts of one list.
+    pub(super) fn apply_flag<'a>(
+        &mut self,
+        setting: &'static Setting,
+        values: impl Iterator<Item = &'a OsString>,
+    ) -> Result<(), ConfigError> {
         let flag = setting.flag().expect("clap knows only flags that there are");
-        self.set(setting, &given(value), Source::Flag(flag))
+        let values: Vec<&OsStr> = values.map(OsString::as_os_str).collect();
+        self.set(setting, &given(&values.join(OsStr::new(","))), Source::Flag(flag))
     }
 
     fn set(&mut self, setting: &'static Setting, given: &Given, source: Source) -> Result<(), ConfigError> {

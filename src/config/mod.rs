@@ -15,6 +15,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::address::{ListenAddress, Networks};
 use crate::policy::TopicPolicies;
 
 mod build;
@@ -45,8 +46,8 @@ pub use value::{Kind, Unit};
 pub struct Config {
     /// Whether strangers may be served.
     pub mode: Mode,
-    /// Where clients connect; port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// Where clients connect, one address at least; port 0 takes a free one.
+    pub listen: Vec<ListenAddress>,
     /// Where the API, health and metrics are; port 0 takes a free one.
     pub admin: SocketAddr,
     /// Event loops, 1 to 64.
@@ -57,12 +58,16 @@ pub struct Config {
     pub log: LogLevel,
     /// Bounds.
     pub limits: Limits,
+    /// What one client address may take.
+    pub address_limits: AddressLimits,
     /// Patience.
     pub timeouts: Timeouts,
     /// What is done with subscribers that read too slowly.
     pub slow_consumers: TopicPolicies,
     /// Who may connect, and do what.
     pub security: Security,
+    /// Proxies that say on whose behalf they connect.
+    pub proxy_protocol: ProxyProtocol,
     /// What API requests must carry in `X-API-Key`; nothing asks for nothing.
     pub api_key: Option<ApiKey>,
     /// Largest message over HTTP, in bytes.
@@ -91,7 +96,14 @@ pub struct Limits {
     pub greeting_message_bytes_max: usize,
     /// Bytes of a message that a client publishes on `/topics/...`.
     pub plain_message_bytes_max: usize,
-    /// Topics that a shard knows.
+    /// Bytes of a frame's payload.
+    pub frame_bytes_max: usize,
+    /// Frames of a message.
+    pub fragments_max: usize,
+    /// Bytes of replies waiting for one connection above which only its newest ping is
+    /// answered.
+    pub pong_bytes_max: usize,
+    /// Topics in use in the whole process.
     pub topics_max: usize,
     /// Topics without subscribers whose offset a shard remembers.
     pub topics_idle_max: usize,
@@ -106,6 +118,17 @@ pub struct Limits {
     pub kernel_unsent_bytes: usize,
 }
 
+/// What one client address may take.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AddressLimits {
+    /// Connections at once; 0 is any number.
+    pub connections_max: usize,
+    /// Handshakes in a second; 0 is any number.
+    pub handshakes_per_second_max: usize,
+    /// Addresses to which these do not apply.
+    pub exempt: Networks,
+}
+
 /// How long wsgate waits.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Timeouts {
@@ -115,6 +138,8 @@ pub struct Timeouts {
     pub ping_interval: Duration,
     /// From a ping to the end of a connection that does not answer.
     pub pong_timeout: Duration,
+    /// From a client's last message to the end of its connection, if it ends for that.
+    pub idle: Option<Duration>,
     /// From sending a Close to the end of a connection that does not answer it.
     pub close: Duration,
     /// From sending bytes that the peer's machine does not acknowledge to the end of the
@@ -122,6 +147,17 @@ pub struct Timeouts {
     pub unacknowledged: Duration,
     /// From SIGTERM to the end of the process.
     pub drain: Duration,
+}
+
+/// Peers that begin with a PROXY header.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProxyProtocol {
+    /// Their addresses.
+    pub trusted: Networks,
+    /// Whether all peers at Unix sockets are such.
+    pub trusts_unix: bool,
+    /// Bytes of a header of version 2.
+    pub header_bytes_max: usize,
 }
 
 /// Who may connect, and do what.

@@ -4,7 +4,7 @@
 
 use super::choice::{Io, LogLevel, Mode};
 use super::setting::Setting;
-use super::value::Kind::{self, Address, Choice, Hosts, Policies, Secret, Subset, Switch};
+use super::value::Kind::{self, Address, Choice, Hosts, Listeners, Networks, Policies, Secret, Subset, Switch};
 use super::value::Unit;
 
 const KIB: u64 = 1024;
@@ -28,9 +28,11 @@ const fn milliseconds(min: u64, max: u64) -> Kind {
 pub(super) static SECTIONS: &[(&str, &str)] = &[
     ("", "Where wsgate listens, and with what."),
     ("security", "Who may connect, and do what."),
+    ("proxy_protocol", "Proxies that say on whose behalf they connect (PROXY protocol 1 and 2)."),
     ("admin_api", "The HTTP API for back ends and operators, on the admin address."),
     ("topics", "What is done for topics by their names."),
     ("limits", "Bounds, so that no client takes what belongs to the others."),
+    ("address_limits", "What one client address may take, so that others find room."),
     ("timeouts", "How long wsgate waits."),
     ("dialects", "Paths that only try out a connection."),
 ];
@@ -47,10 +49,13 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "listen",
-        kind: Address,
+        kind: Listeners,
         default: "127.0.0.1:8000",
-        help: "Where clients connect.",
-        reason: "Port 0 takes a free one; the start line names it.",
+        help: "Where clients connect, at all of these addresses.",
+        reason: "Port 0 takes a free one; the start line names it. An IPv6 address serves IPv6 alone, [::] too: list \
+                 0.0.0.0 beside it for both. A Unix socket gets the permissions 660 unless its address names others; \
+                 a file that is left of one is removed if nobody answers there. \"systemd\" takes the sockets that \
+                 were passed by socket activation, \"systemd:NAME\" those of that FileDescriptorName.",
     },
     Setting {
         key: "admin",
@@ -110,6 +115,21 @@ pub static SETTINGS: &[Setting] = &[
         default: "",
         help: "Hosts whose web pages may connect from browsers.",
         reason: "A page may always connect to the host that it came from; other pages only when listed here.",
+    },
+    Setting {
+        key: "proxy_protocol.trusted",
+        kind: Networks { unix: true },
+        default: "",
+        help: "Peers whose connections begin with a PROXY header, and are refused without one.",
+        reason: "The client's address in it counts for address_limits and for logs. From anybody else such a \
+                 header is no HTTP and gets 400.",
+    },
+    Setting {
+        key: "proxy_protocol.header_bytes_max",
+        kind: bytes(256, 64 * KIB),
+        default: "4 KiB",
+        help: "Largest PROXY header of version 2.",
+        reason: "Proxies that add certificates need more. Version 1 has 107 bytes at most.",
     },
     Setting {
         key: "admin_api.key",
@@ -185,11 +205,34 @@ pub static SETTINGS: &[Setting] = &[
         reason: "A message is held whole while it arrives.",
     },
     Setting {
+        key: "limits.frame_bytes_max",
+        kind: bytes(125, GIB),
+        default: "16 MiB",
+        help: "Largest payload of one frame.",
+        reason: "Beside the limits of whole messages; more is closed with 1009 before it comes.",
+    },
+    Setting {
+        key: "limits.fragments_max",
+        kind: count(1, 16_777_216),
+        default: "65536",
+        help: "Frames that a message may come in.",
+        reason: "Each costs its header and a look, however small it is; more are closed with 1009. The conformance \
+                 tests send 4 MiB in 65536 frames.",
+    },
+    Setting {
+        key: "limits.pong_bytes_max",
+        kind: bytes(256, 16 * MIB),
+        default: "4 KiB",
+        help: "Replies waiting for one connection above which only its newest ping is answered.",
+        reason: "A client that sends pings faster than it reads pongs makes nothing grow.",
+    },
+    Setting {
         key: "limits.topics_max",
         kind: count(1, 16_777_216),
         default: "1000000",
-        help: "Topics that a shard knows at once: those that it owns, and those of its subscribers.",
-        reason: "A topic costs about 200 bytes beside its name.",
+        help: "Topics in use at once, in the whole process: those with a subscriber or a connected publisher.",
+        reason: "A topic is counted by the shard that owns it, and has an entry there and in each shard that has \
+                 subscribers of it: about 200 bytes beside its name. Of shards' tables each has this bound too.",
     },
     Setting {
         key: "limits.topics_idle_max",
@@ -228,6 +271,30 @@ pub static SETTINGS: &[Setting] = &[
                  take waits in the connection's own queue, where it is bounded and counted.",
     },
     Setting {
+        key: "address_limits.connections_max",
+        kind: count(0, 16_777_216),
+        default: "1000",
+        help: "Connections that one client address holds at once, in the whole process; 0 is any number.",
+        reason: "More get 429 and a reset. An IPv6 client is its /64. Many clients may share an address behind a proxy or a \
+                 carrier's NAT: raise it there, list the proxy in address_limits.exempt, or let it say who its \
+                 clients are (proxy_protocol.trusted).",
+    },
+    Setting {
+        key: "address_limits.handshakes_per_second_max",
+        kind: count(0, 1_000_000),
+        default: "200",
+        help: "Handshakes that one client address begins in a second, in the whole process; 0 is any number.",
+        reason: "More get 429, for next to no work. So many may also come at once after a pause.",
+    },
+    Setting {
+        key: "address_limits.exempt",
+        kind: Networks { unix: false },
+        default: "127.0.0.0/8,::1",
+        help: "Addresses to which these limits do not apply.",
+        reason: "Loopback addresses are this machine's own programs, and proxies on it. Clients at Unix sockets have \
+                 no address and no such limits.",
+    },
+    Setting {
         key: "timeouts.handshake_ms",
         kind: milliseconds(10, HOUR_MS / 6),
         default: "10000",
@@ -247,6 +314,13 @@ pub static SETTINGS: &[Setting] = &[
         default: "10000",
         help: "From a ping to the end of a connection that does not answer.",
         reason: "Ends connections whose peer has vanished without a word.",
+    },
+    Setting {
+        key: "timeouts.idle_ms",
+        kind: milliseconds(0, 24 * HOUR_MS),
+        default: "0",
+        help: "From a client's last message to the end of its connection, with close code 4009; 0 is never.",
+        reason: "Answering pings is no message, and neither is receiving: leave it 0 where clients only listen.",
     },
     Setting {
         key: "timeouts.close_ms",

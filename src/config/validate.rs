@@ -8,6 +8,7 @@ use super::choice::{Io, Mode};
 use super::error::ConfigError;
 use super::layers::{Entry, FILE_DEFAULT, Layers, Source};
 use super::value::Value;
+use crate::address::ListenAddress;
 
 /// Refuses what does not go together.
 pub(super) fn validate(layers: &Layers) -> Result<(), ConfigError> {
@@ -29,13 +30,31 @@ fn refuse_io_uring(io: &Entry) -> Result<(), ConfigError> {
 }
 
 fn refuse_one_address_for_two(layers: &Layers) -> Result<(), ConfigError> {
-    let (listen, admin) = (address(layers, "listen"), address(layers, "admin"));
-    let overlap = listen.ip() == admin.ip() || listen.ip().is_unspecified() || admin.ip().is_unspecified();
-    if listen.port() != 0 && listen.port() == admin.port() && overlap {
-        let allowed = format!("a port of its own; clients connect to {listen}");
+    let (listen, admin) = (listeners(layers), admin(layers));
+    if let Some(clients) = listen.iter().filter_map(ListenAddress::tcp).find(|clients| overlap(*clients, admin)) {
+        let allowed = format!("a port of its own; clients connect to {clients}");
         return Err(refusal(layers.entry("admin"), &allowed));
     }
+    for (at, address) in listen.iter().enumerate() {
+        let twice = listen[..at].iter().find(|earlier| match (earlier.tcp(), address.tcp()) {
+            (Some(earlier), Some(address)) => overlap(earlier, address),
+            // Without the permissions.
+            _ => earlier.to_string() == address.to_string(),
+        });
+        if let Some(earlier) = twice {
+            let allowed = format!("each address once; {address} is also served by {earlier}");
+            return Err(refusal(layers.entry("listen"), &allowed));
+        }
+    }
     Ok(())
+}
+
+/// Whether two sockets cannot have these addresses at once.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    // A socket of IPv6 does not serve IPv4.
+    let same = one.ip() == other.ip() || (any && one.is_ipv4() == other.is_ipv4());
+    one.port() != 0 && one.port() == other.port() && same
 }
 
 fn refuse_watermark_above_queue(layers: &Layers) -> Result<(), ConfigError> {
@@ -60,8 +79,10 @@ fn refusal(entry: &Entry, allowed: &str) -> ConfigError {
 /// Development mode takes no decisions, so nobody but this machine may reach it.
 fn refuse_exposed_development(layers: &Layers) -> Result<(), ConfigError> {
     // An IPv6 socket takes IPv4 peers as ::ffff:a.b.c.d, so look at what is meant.
-    let exposed = |key: &&str| !address(layers, key).ip().to_canonical().is_loopback();
-    let exposed: Vec<_> = ["listen", "admin"].into_iter().filter(exposed).map(|key| layers.entry(key)).collect();
+    let exposed = |address: SocketAddr| !address.ip().to_canonical().is_loopback();
+    let listen = listeners(layers).iter().filter_map(ListenAddress::tcp).any(exposed);
+    let exposed = [("listen", listen), ("admin", exposed(admin(layers)))];
+    let exposed: Vec<_> = exposed.iter().filter(|(_, exposed)| *exposed).map(|(key, _)| layers.entry(key)).collect();
     if exposed.is_empty() {
         return Ok(());
     }
@@ -144,9 +165,16 @@ fn fresh_key() -> String {
     }
 }
 
-fn address(layers: &Layers, key: &str) -> SocketAddr {
-    match layers.value(key) {
+fn admin(layers: &Layers) -> SocketAddr {
+    match layers.value("admin") {
         Value::Address(address) => *address,
-        other => unreachable!("{key} is declared as an address, but is {other:?}"),
+        other => unreachable!("admin is declared as an address, but is {other:?}"),
+    }
+}
+
+fn listeners(layers: &Layers) -> Vec<ListenAddress> {
+    match layers.value("listen") {
+        Value::List(list) => list.iter().filter_map(|item| item.parse().ok()).collect(),
+        other => unreachable!("listen is declared as a list, but is {other:?}"),
     }
 }

@@ -7,12 +7,16 @@ use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 
 use super::secret::ApiKey;
+use crate::address::{ListenAddress, Networks};
 use crate::policy::{SlowConsumerPolicy, TopicPolicies};
 
 /// Bytes of an API key, so that guessing is hopeless.
 const KEY_BYTES_MIN: usize = 16;
 /// Bytes of an API key, so that the header which carries it stays small.
 const KEY_BYTES_MAX: usize = 256;
+
+/// What stands for peers at Unix sockets among blocks of IP addresses.
+pub(super) const UNIX: &str = "unix";
 
 const KIB: u64 = 1024;
 const UNITS: [(&str, u64); 3] = [("GiB", KIB * KIB * KIB), ("MiB", KIB * KIB), ("KiB", KIB)];
@@ -35,6 +39,13 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// An IP address with a port.
     Address,
+    /// Addresses to listen on, one at least.
+    Listeners,
+    /// Blocks of IP addresses; with `unix`, also that word.
+    Networks {
+        /// Whether `unix` is allowed, for peers at Unix sockets.
+        unix: bool,
+    },
     /// A whole number.
     Whole {
         /// The smallest that is allowed.
@@ -89,6 +100,14 @@ impl Kind {
         match (*self, given) {
             (Self::Choice(words), Given::Text(text)) => words.iter().find(|word| *word == text).map(|w| Value::Word(w)),
             (Self::Address, Given::Text(text)) => text.parse().ok().map(Value::Address),
+            (Self::Listeners, _) => {
+                let addresses: Option<Vec<_>> = items(given)?.iter().map(|item| listener(item)).collect();
+                addresses.filter(|list| !list.is_empty()).map(Value::List)
+            }
+            (Self::Networks { unix }, _) => {
+                let blocks: Option<Vec<_>> = items(given)?.iter().map(|item| network(item, unix)).collect();
+                blocks.map(Value::List)
+            }
             (Self::Whole { min, max, unit }, Given::Text(_) | Given::Number(_)) => {
                 let number = match given {
                     Given::Number(number) => u64::try_from(*number).ok(),
@@ -123,6 +142,11 @@ impl Kind {
             }
             _ => None,
         }
+    }
+
+    /// Whether it takes a list, so that its flag may be repeated.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self, Self::Listeners | Self::Networks { .. } | Self::Subset(_) | Self::Hosts { .. } | Self::Policies)
     }
 
     /// The value as TOML writes it, except that a secret stays one.
@@ -163,6 +187,16 @@ impl fmt::Display for Kind {
         match self {
             Self::Choice(list) => write!(f, "one of {}", words(list)),
             Self::Address => write!(f, "an IP address with a port, as \"127.0.0.1:8000\" or \"[::1]:8000\""),
+            Self::Listeners => write!(
+                f,
+                "a list of one or more of IP:PORT (as \"127.0.0.1:8000\" or \"[::1]:8000\"), unix:/PATH, \
+                 unix:/PATH?mode=OCTAL, systemd, systemd:NAME"
+            ),
+            Self::Networks { unix } => write!(
+                f,
+                "a list of IP addresses and blocks, as \"10.0.0.0/8\"{}",
+                if *unix { ", or \"unix\" for peers at Unix sockets" } else { "" }
+            ),
             Self::Whole { min, max, unit: Unit::Count } => write!(f, "a whole number from {min} to {max}"),
             Self::Whole { min, max, unit: Unit::Milliseconds } => write!(f, "milliseconds from {min} to {max}"),
             Self::Whole { min, max, unit: Unit::Bytes } => {
@@ -204,6 +238,17 @@ fn text_items(text: &str) -> Vec<String> {
             inner.split(',').map(|item| item.trim().trim_matches('"').to_owned()).filter(|i| !i.is_empty()).collect()
         }
         None => text.split(',').map(|item| item.trim().to_owned()).collect(),
+    }
+}
+
+fn listener(text: &str) -> Option<String> {
+    text.parse().ok().map(|address: ListenAddress| address.as_written())
+}
+
+fn network(text: &str, unix: bool) -> Option<String> {
+    match text {
+        UNIX if unix => Some(text.to_owned()),
+        _ => Networks::parse_block(text).map(|block| block.to_string()),
     }
 }
 

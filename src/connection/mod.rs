@@ -37,6 +37,8 @@ pub struct QueueBounds {
     pub queue_bytes_max: usize,
     /// Bytes of replies above which nothing more is read from the peer.
     pub reply_bytes_watermark: usize,
+    /// Bytes of replies above which only the newest ping is answered.
+    pub pong_bytes_max: usize,
 }
 
 /// What the transport is to do next for a connection.
@@ -144,6 +146,11 @@ impl Connection {
         self.keepalive.heard(now);
     }
 
+    /// The peer sent a whole message.
+    pub fn spoke(&mut self, now: Time) {
+        self.keepalive.spoke(now);
+    }
+
     /// Lends out the frame reader for a round of reading. The events borrow from it,
     /// and while one is handled the connection must be free to change.
     pub fn take_reader(&mut self) -> MessageReader {
@@ -196,11 +203,17 @@ impl Connection {
         self.outbound.push_shared(batch, start, end, pool);
     }
 
-    /// Answers a ping.
-    pub fn pong(&mut self, payload: &[u8], pool: &mut OutboundPool) {
-        if self.is_open() {
-            self.outbound.append_frame(OpCode::Pong, payload, pool);
+    /// Answers a ping. While more replies wait than the bound, the answer to the newest ping
+    /// alone waits behind them (RFC 6455, section 5.5.3); whether an older one gave way.
+    pub fn pong(&mut self, payload: &[u8], bounds: &QueueBounds, pool: &mut OutboundPool) -> bool {
+        if !self.is_open() {
+            return false;
         }
+        if self.outbound.reply_bytes() > bounds.pong_bytes_max {
+            return self.outbound.hold_pong(payload, pool);
+        }
+        self.outbound.append_frame(OpCode::Pong, payload, pool);
+        false
     }
 
     /// The peer's Close: the answer to ours, or the beginning, which is answered with
@@ -219,6 +232,8 @@ impl Connection {
         if self.is_open() {
             self.reason.get_or_insert(match error {
                 ProtocolError::MessageTooLong { .. } => CloseReason::MessageTooLong,
+                ProtocolError::FrameTooLong { .. } => CloseReason::FrameTooLong,
+                ProtocolError::TooManyFragments { .. } => CloseReason::TooManyFragments,
                 _ => CloseReason::ProtocolError,
             });
             self.outbound.append_close(Some(error.close_code()), &error.to_string(), pool);

@@ -70,6 +70,9 @@ pub(super) struct Queue {
     pub(super) bytes: usize,
     /// Of them, bytes in private segments.
     private_bytes: usize,
+    /// The answer to the newest ping, which is not in the queue before all replies have
+    /// left it.
+    held_pong: Option<Vec<u8>>,
 }
 
 /// See the module.
@@ -102,6 +105,18 @@ impl Outbound {
         self.append_with(pool, |out| frame::append_server(out, opcode, payload));
     }
 
+    /// Keeps the answer to a ping until the replies before it have left. Whether it took the
+    /// place of another.
+    pub(super) fn hold_pong(&mut self, payload: &[u8], pool: &mut OutboundPool) -> bool {
+        self.queue(pool);
+        let Some(queue) = &mut self.0 else { return false };
+        let replaced = queue.held_pong.is_some();
+        let pong = queue.held_pong.get_or_insert_with(|| pool.buffers.take());
+        pong.clear();
+        frame::append_server(pong, OpCode::Pong, payload);
+        replaced
+    }
+
     /// Queues a Close frame; words that do not fit are cut at a character's end.
     pub(super) fn append_close(&mut self, code: Option<CloseCode>, words: &str, pool: &mut OutboundPool) {
         let mut body = [0; CONTROL_PAYLOAD_BYTES_MAX];
@@ -113,6 +128,10 @@ impl Outbound {
             len = 2 + words.len();
         }
         self.append_frame(OpCode::Close, &body[..len], pool);
+        // Nothing comes behind a Close.
+        if let Some(pong) = self.0.as_mut().and_then(|queue| queue.held_pong.take()) {
+            pool.buffers.put(pong);
+        }
     }
 
     /// Queues what `write` appends to a buffer.
@@ -185,6 +204,12 @@ impl Outbound {
                 pool.buffers.put(buffer);
             }
         }
+        if let Some(pong) = queue.held_pong.take_if(|_| queue.private_bytes == 0) {
+            queue.bytes += pong.len();
+            queue.private_bytes += pong.len();
+            pool.private_bytes += pong.len() as u64;
+            queue.segments.push_back(Segment::Private(pong));
+        }
         if queue.segments.is_empty() {
             self.clear(pool);
         }
@@ -194,6 +219,9 @@ impl Outbound {
     pub(super) fn clear(&mut self, pool: &mut OutboundPool) {
         let Some(mut queue) = self.0.take() else { return };
         pool.private_bytes -= queue.private_bytes as u64;
+        if let Some(pong) = queue.held_pong.take() {
+            pool.buffers.put(pong);
+        }
         for segment in queue.segments.drain(..) {
             if let Segment::Private(buffer) = segment {
                 pool.buffers.put(buffer);

@@ -181,7 +181,7 @@ impl World {
     fn new(policy: SlowConsumerPolicy, queue_bytes_max: usize) -> Self {
         let mut pool = OutboundPool::default();
         let connection = open(&mut pool);
-        let bounds = QueueBounds { queue_bytes_max, reply_bytes_watermark: usize::MAX };
+        let bounds = QueueBounds { queue_bytes_max, reply_bytes_watermark: usize::MAX, pong_bytes_max: usize::MAX };
         let (model, received) = (Model::default(), Vec::new());
         Self { pool, connection, model, policy, bounds, published: 0, dropped: 0, received, closed: false }
     }
@@ -202,7 +202,7 @@ impl World {
                 self.model.items.push_back(Item::Own(frame(OpCode::Text, &payload)));
             }
             Step::Pong => {
-                self.connection.pong(b"pong", &mut self.pool);
+                self.connection.pong(b"pong", &self.bounds, &mut self.pool);
                 self.model.items.push_back(Item::Own(frame(OpCode::Pong, b"pong")));
             }
         }

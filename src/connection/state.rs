@@ -10,6 +10,7 @@
 use super::Connection;
 use crate::proto::handshake::{HandshakeError, Upgrade};
 use crate::proto::http;
+use crate::proto::proxy::{self, ProxyError, ProxyHeader};
 use crate::stats::CloseReason;
 use crate::time::Time;
 
@@ -108,6 +109,26 @@ impl Connection {
         *bytes = &mut std::mem::take(bytes)[room..];
         http::check_prefix(head, bytes_max)?;
         Ok(None)
+    }
+
+    /// Takes bytes of what a proxy says before the request. `Some` once it is complete;
+    /// `bytes` is advanced past what belongs to it.
+    pub fn receive_proxy_header(
+        &mut self,
+        bytes: &mut &mut [u8],
+        bytes_max: usize,
+    ) -> Result<Option<ProxyHeader>, ProxyError> {
+        let State::Handshake { head, .. } = &mut self.state else { return Ok(None) };
+        let before = head.len();
+        let room = bytes_max.saturating_sub(before).min(bytes.len());
+        head.extend_from_slice(&bytes[..room]);
+        let header = proxy::parse(head, bytes_max)?;
+        if header.is_some() {
+            *head = Vec::new();
+        }
+        let taken = header.map_or(room, |header| header.len - before);
+        *bytes = &mut std::mem::take(bytes)[taken..];
+        Ok(header)
     }
 
     /// The request is good, but its answer has to wait.

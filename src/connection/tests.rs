@@ -5,11 +5,12 @@ use super::*;
 use crate::proto::handshake::Upgrade;
 use crate::proto::http;
 
-const BOUNDS: QueueBounds = QueueBounds { queue_bytes_max: 10_000, reply_bytes_watermark: 1_000 };
+const BOUNDS: QueueBounds = QueueBounds { queue_bytes_max: 10_000, reply_bytes_watermark: 1_000, pong_bytes_max: 200 };
 const DEADLINES: Deadlines = Deadlines {
     handshake: Duration::from_secs(1),
     ping_interval: Duration::from_secs(25),
     pong_timeout: Duration::from_secs(10),
+    idle: None,
     close: Duration::from_secs(5),
 };
 
@@ -213,7 +214,7 @@ fn a_slow_consumer_keeps_what_was_for_it_alone() {
     let pool = &mut OutboundPool::default();
     let mut connection = just_opened(pool);
     deliver(&mut connection, &[1; 6000], pool).unwrap();
-    connection.pong(b"answer", pool);
+    connection.pong(b"answer", &BOUNDS, pool);
     connection.close_slow_consumer(CloseReason::SlowConsumer, at(1), pool);
     let queued = connection.queue_bytes();
     let received = send(&mut connection, usize::MAX, pool);
@@ -336,12 +337,47 @@ fn the_first_cause_stays_the_reason() {
 }
 
 #[test]
+fn while_replies_wait_the_newest_ping_is_answered_behind_them() {
+    let pool = &mut OutboundPool::default();
+    let mut connection = open(pool);
+    connection.reply(MessageKind::Text, &[b'r'; 250], pool);
+    let replies = connection.queue_bytes();
+    assert!(!connection.pong(b"first", &BOUNDS, pool), "it waits, and took nobody's place");
+    assert!(connection.pong(b"a longer one", &BOUNDS, pool));
+    assert!(connection.pong(b"newest", &BOUNDS, pool));
+    assert_eq!(connection.queue_bytes(), replies, "nothing grows");
+    let received = send(&mut connection, usize::MAX, pool);
+    assert_eq!(&received[replies..], b"\x8a\x06newest");
+    assert_eq!((connection.queue_bytes(), pool.waiting_bytes()), (0, 0));
+
+    // Below the bound each is answered.
+    assert!(!connection.pong(b"1", &BOUNDS, pool) && !connection.pong(b"2", &BOUNDS, pool));
+    assert_eq!(send(&mut connection, usize::MAX, pool), b"\x8a\x011\x8a\x012");
+
+    // Behind a Close comes nothing.
+    connection.reply(MessageKind::Text, &[b'r'; 250], pool);
+    connection.pong(b"late", &BOUNDS, pool);
+    connection.close(CloseCode::GOING_AWAY, "", CloseReason::Drain, at(1), pool);
+    assert!(send(&mut connection, usize::MAX, pool).ends_with(b"\x88\x02\x03\xe9"));
+    assert_eq!(pool.waiting_bytes(), 0);
+}
+
+#[test]
+fn an_orderly_end_stays_one_if_a_timer_comes_before_the_flush() {
+    let pool = &mut OutboundPool::default();
+    let mut connection = Connection::new(Time::ZERO);
+    connection.peer_ended(at(0));
+    assert_eq!(connection.expire(at(100), &DEADLINES, pool), Expired::Closed);
+    assert!(matches!(connection.output(), Output::Close { abort: false }));
+}
+
+#[test]
 fn only_one_close_is_ever_sent() {
     let pool = &mut OutboundPool::default();
     let mut connection = open(pool);
     connection.close(CloseCode::GOING_AWAY, "", CloseReason::Drain, at(1), pool);
     connection.close(CloseCode::POLICY_VIOLATION, "", CloseReason::PolicyViolation, at(1), pool);
-    connection.pong(b"late", pool);
+    connection.pong(b"late", &BOUNDS, pool);
     connection.peer_closes(Some(CloseFrame { code: CloseCode::NORMAL, reason: "" }), at(2), pool);
     assert_eq!(send(&mut connection, usize::MAX, pool), b"\x88\x02\x03\xe9");
 }

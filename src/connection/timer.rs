@@ -25,6 +25,8 @@ pub struct Deadlines {
     pub ping_interval: Duration,
     /// Silence after the ping after which the peer is taken for gone.
     pub pong_timeout: Duration,
+    /// From the peer's last message, or from its arrival, to its end; nothing is never.
+    pub idle: Option<Duration>,
     /// From our Close, or from the end of what we say, to the peer's end.
     pub close: Duration,
 }
@@ -36,6 +38,8 @@ pub enum Expired {
     Again(Time),
     /// The request did not arrive in time and is to be answered so.
     Handshake,
+    /// The peer has said nothing for too long and is to be told so.
+    Idle,
     /// The connection is over.
     Closed,
 }
@@ -44,30 +48,51 @@ pub enum Expired {
 #[derive(Debug)]
 pub(super) struct Keepalive {
     heard: Time,
-    pinged: Option<Time>,
+    /// The last ping; answered if the peer has been heard since.
+    pinged: Time,
+    /// When the last whole message came.
+    spoke: Time,
 }
 
 impl Keepalive {
     pub(super) fn new(now: Time) -> Self {
-        Self { heard: now, pinged: None }
+        Self { heard: now, pinged: Time::ZERO, spoke: now }
     }
 
     pub(super) fn heard(&mut self, now: Time) {
         self.heard = now;
-        self.pinged = None;
+    }
+
+    /// When the ping was sent that waits for a sign of life.
+    fn pinged(&self) -> Option<Time> {
+        Some(self.pinged).filter(|pinged| *pinged > self.heard)
+    }
+
+    pub(super) fn spoke(&mut self, now: Time) {
+        self.spoke = now;
+    }
+
+    /// When the peer has said nothing for too long.
+    fn idle_at(&self, deadlines: &Deadlines) -> Option<Time> {
+        deadlines.idle.map(|idle| self.spoke + idle)
     }
 }
 
 impl Connection {
     /// When [`Connection::expire`] is to be called at the earliest.
     pub fn deadline(&self, deadlines: &Deadlines) -> Time {
-        match (&self.state, self.keepalive.pinged) {
-            (State::Handshake { since, .. }, _) => *since + deadlines.handshake,
-            (State::Open, Some(pinged)) => pinged + deadlines.pong_timeout,
-            (State::Open, None) => self.keepalive.heard + deadlines.ping_interval,
-            (State::Closed { .. }, _) => Time::ZERO,
-            (State::Accepted(_), _) => self.state.since().unwrap_or_default() + deadlines.handshake,
-            (State::Closing { since } | State::Finishing { since, .. }, _) => *since + deadlines.close,
+        match &self.state {
+            State::Handshake { since, .. } => *since + deadlines.handshake,
+            State::Open => {
+                let alive = match self.keepalive.pinged() {
+                    Some(pinged) => pinged + deadlines.pong_timeout,
+                    None => self.keepalive.heard + deadlines.ping_interval,
+                };
+                self.keepalive.idle_at(deadlines).map_or(alive, |idle| idle.min(alive))
+            }
+            State::Closed { .. } => Time::ZERO,
+            State::Accepted(_) => self.state.since().unwrap_or_default() + deadlines.handshake,
+            State::Closing { since } | State::Finishing { since, .. } => *since + deadlines.close,
         }
     }
 
@@ -79,21 +104,25 @@ impl Connection {
         }
         match self.state {
             State::Handshake { .. } | State::Accepted(_) => Expired::Handshake,
-            State::Open if self.keepalive.pinged.is_none() => {
+            State::Open if self.keepalive.idle_at(deadlines).is_some_and(|idle| now >= idle) => Expired::Idle,
+            State::Open if self.keepalive.pinged().is_none() => {
                 self.outbound.append_frame(OpCode::Ping, PING_PAYLOAD, pool);
-                self.keepalive.pinged = Some(now);
-                Expired::Again(self.next_look(now + deadlines.pong_timeout, now, deadlines))
+                self.keepalive.pinged = now;
+                Expired::Again(self.next_look(self.deadline(deadlines), now, deadlines))
             }
             State::Open => {
                 self.abort(CloseReason::PongTimeout);
                 Expired::Closed
             }
-            State::Closing { .. } | State::Finishing { .. } | State::Closed { .. } => {
+            // It ends already, in the way that was decided.
+            State::Closed { .. } => Expired::Closed,
+            State::Closing { .. } | State::Finishing { .. } => {
                 self.abort(CloseReason::PeerVanished);
                 Expired::Closed
             }
         }
     }
+
     /// A pong does not move the deadline that waits for it, so the next ping may be due
     /// before that one.
     fn next_look(&self, due: Time, now: Time, deadlines: &Deadlines) -> Time {

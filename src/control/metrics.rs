@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::api::{Api, error};
 use super::process;
+use crate::admission::AddressBound;
 use crate::proto::handshake::Status;
 use crate::stats::{Cell, CloseReason, ShardStats, TURN_BUCKETS_US, TurnTimes};
 
@@ -35,7 +36,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
 type Number = (&'static str, &'static str, fn(&ShardStats) -> &Cell);
 
 /// Numbers that only grow; the text adds `_total` to their names.
-const COUNTERS: [Number; 15] = [
+const COUNTERS: [Number; 16] = [
     ("accepted", "Connections accepted", |s| &s.accepted),
     ("messages_received", "Whole messages received from clients", |s| &s.messages_in),
     ("received_bytes", "Bytes read from client sockets", |s| &s.bytes_in),
@@ -44,6 +45,7 @@ const COUNTERS: [Number; 15] = [
     ("deliveries", "Published messages queued for one subscriber each", |s| &s.deliveries),
     ("published", "Messages put in order by the shard that owns their topic", |s| &s.published),
     ("dropped", "Messages dropped for a subscriber that was told how many", |s| &s.dropped),
+    ("pings_skipped", "Pings that were not answered, since a newer one was", |s| &s.pings_skipped),
     ("conflated", "Messages that a newer one replaced for a subscriber (latest_only)", |s| &s.conflated),
     ("sends", "Send calls", |s| &s.sends),
     ("flushes", "Connections that a turn sent something to, each once for each turn", |s| &s.flushes),
@@ -109,6 +111,15 @@ impl Collector for Scrape {
             "reason",
             &reasons,
             |s| &s.closes,
+        )?;
+        let bounds: Vec<String> = AddressBound::ALL.iter().map(|bound| bound.label().to_owned()).collect();
+        self.encode_labelled(
+            &mut encoder,
+            "address_refusals",
+            "Connections refused for what their client's address has already",
+            "bound",
+            &bounds,
+            |s| &s.address_refusals,
         )?;
         encode_process(&mut encoder)?;
         self.encode_turns(encoder)

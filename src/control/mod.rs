@@ -5,6 +5,7 @@
 //! * `api`: the HTTP routes, who may use them, health
 //! * `publish`: `POST /topics/{topic}`
 //! * `metrics`, `process`: what Prometheus reads
+//! * `watchdog`: what systemd is told
 //! * `shards`: requests to shards and their answers
 
 #![forbid(unsafe_code)]
@@ -14,6 +15,7 @@ mod metrics;
 mod process;
 mod publish;
 mod shards;
+mod watchdog;
 
 use std::io;
 use std::net::TcpListener;
@@ -72,6 +74,7 @@ impl Control {
         let thread = Builder::new().name("control".to_owned()).spawn(move || {
             runtime.block_on(async move {
                 let shards = shards::Shards::start(&settings, post, bell, phases.clone());
+                tokio::spawn(watchdog::run(shards.clone()));
                 if let Err(error) = api::serve(settings, listener, shards, stats, phases).await {
                     tracing::error!(%error, "the control plane has ended");
                 }

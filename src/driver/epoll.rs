@@ -5,6 +5,8 @@
 //! the end of each turn. Interest in writing is asked for only after a socket took
 //! less than it was given.
 
+mod accept;
+
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
@@ -13,27 +15,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::event::Event;
-use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use super::clock::Clock;
+use super::listener::{Listener, Stream};
 use super::mailbox::Post;
 use crate::command::Envelope;
 use crate::connection::Output;
 use crate::id::ConnectionId;
 use crate::limits::{
-    ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, DRAIN_RETRY_MS, ENVELOPES_PER_TURN_MAX, EVENTS_PER_TURN_MAX, FLUSH_SLICE_US,
-    FLUSHES_PER_LOOK, FLUSHES_PER_TURN_MAX, PUBLISH_RETRY_MS, RECEIVE_BUFFER_BYTES,
+    DRAIN_RETRY_MS, ENVELOPES_PER_TURN_MAX, EVENTS_PER_TURN_MAX, FLUSH_SLICE_US, FLUSHES_PER_LOOK,
+    FLUSHES_PER_TURN_MAX, PUBLISH_RETRY_MS, RECEIVE_BUFFER_BYTES,
 };
 use crate::shard::Shard;
 use crate::stats::{Cell, ShardStats};
 use crate::time::Time;
+use accept::Acceptor;
 
 /// Tokens that are no connection's: generations come round to this one only after
 /// 2³² tenants of a slot that no table has.
-const LISTENER: Token = Token(usize::MAX);
-const POST: Token = Token(usize::MAX - 1);
+const POST: Token = Token(usize::MAX);
+/// The others follow, downward.
+const FIRST_LISTENER: Token = Token(usize::MAX - 1);
 
 /// What the loop is told beside what the shard knows.
 #[derive(Clone, Copy, Debug)]
@@ -55,8 +59,7 @@ pub struct EventLoop {
     clock: Clock,
     post: Post,
     poll: Poll,
-    listener: Option<TcpListener>,
-    accepting: Accepting,
+    acceptor: Acceptor,
     /// By connection slot.
     sockets: Vec<Option<Socket>>,
     /// Connections with bytes in the kernel that the last turn left there, and those
@@ -71,20 +74,9 @@ pub struct EventLoop {
     process: Arc<[Arc<ShardStats>]>,
 }
 
-/// Whether connections are accepted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Accepting {
-    /// The kernel will say when there are some.
-    Armed,
-    /// There may be some now.
-    Ready,
-    /// Descriptors or slots ran out; tried again then, or when a connection leaves.
-    Paused { until: Time },
-}
-
 struct Socket {
     id: ConnectionId,
-    stream: TcpStream,
+    stream: Stream,
     /// The kernel has reported that the peer ended its direction: read until the end
     /// is seen, since no further edge will come.
     peer_ended: bool,
@@ -97,18 +89,17 @@ struct Socket {
 }
 
 impl EventLoop {
-    /// A loop for a listener of its own. Belongs on the thread that will run it.
+    /// A loop for its part of each listening socket. Belongs on the thread that will run it.
     pub fn new(
         shard: Shard,
-        listener: std::net::TcpListener,
+        listeners: Vec<Listener>,
         post: Post,
         clock: Clock,
         settings: LoopSettings,
         process: Arc<[Arc<ShardStats>]>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let mut listener = TcpListener::from_std(listener);
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let acceptor = Acceptor::new(listeners, poll.registry())?;
         let bell = post.descriptor().ok_or_else(|| io::Error::other("a shard's mailbox has a descriptor"))?;
         poll.registry().register(&mut SourceFd(&bell.as_raw_fd()), POST, Interest::READABLE)?;
         Ok(Self {
@@ -117,8 +108,7 @@ impl EventLoop {
             clock,
             post,
             poll,
-            listener: Some(listener),
-            accepting: Accepting::Ready,
+            acceptor,
             sockets: Vec::new(),
             readable: VecDeque::new(),
             turn: 0,
@@ -170,7 +160,7 @@ impl EventLoop {
         while let Some(id) = self.shard.next_resumed() {
             list_readable(&mut self.readable, &mut self.sockets, id);
         }
-        let idle = self.readable.is_empty() && !self.shard.has_flushes() && self.accepting != Accepting::Ready;
+        let idle = self.readable.is_empty() && !self.shard.has_flushes() && !self.acceptor.is_ready();
         let timeout = if idle && self.post.prepare_sleep() { self.until_next_deadline() } else { Some(Duration::ZERO) };
         let polled = self.poll.poll(events, timeout);
         self.post.awake();
@@ -185,10 +175,7 @@ impl EventLoop {
 
     /// Time until something is due without any event; `None` is for ever.
     fn until_next_deadline(&self) -> Option<Duration> {
-        let retry = match self.accepting {
-            Accepting::Paused { until } => Some(until),
-            Accepting::Armed | Accepting::Ready => None,
-        };
+        let retry = self.acceptor.retry_at();
         let now = self.clock.now();
         let publish = self.shard.has_paused_publishers().then(|| now + Duration::from_millis(PUBLISH_RETRY_MS));
         let others = self.has_drained_alone().then(|| now + Duration::from_millis(DRAIN_RETRY_MS));
@@ -199,12 +186,8 @@ impl EventLoop {
 
     fn take_event(&mut self, event: &Event) {
         match event.token() {
-            LISTENER => {
-                if self.accepting == Accepting::Armed {
-                    self.accepting = Accepting::Ready;
-                }
-            }
             POST => self.post.reset(),
+            token if self.acceptor.take_event(token) => {}
             Token(token) => {
                 let id = ConnectionId::from_token(token);
                 let Some(socket) = socket_mut(&mut self.sockets, id) else { return };
@@ -217,71 +200,6 @@ impl EventLoop {
                 }
             }
         }
-    }
-
-    fn accept(&mut self, now: Time) {
-        match self.accepting {
-            Accepting::Armed => return,
-            Accepting::Paused { until } if now < until => return,
-            Accepting::Ready | Accepting::Paused { .. } => self.accepting = Accepting::Ready,
-        }
-        for _ in 0..ACCEPTS_PER_TURN_MAX {
-            let Some(listener) = &self.listener else {
-                self.accepting = Accepting::Armed;
-                return;
-            };
-            if !self.has_room() {
-                self.pause_accepting(now, "the connection table is full (limits.connections_max)");
-                return;
-            }
-            match listener.accept() {
-                Ok((stream, _)) => self.take_in(stream, now),
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => {
-                        self.accepting = Accepting::Armed;
-                        break;
-                    }
-                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
-                    _ => {
-                        self.pause_accepting(now, &error.to_string());
-                        return;
-                    }
-                },
-            }
-        }
-        self.shard.stats().accept_paused.set(0);
-    }
-
-    /// Shards that accept at the same moment may pass the process's limit by one each.
-    fn has_room(&self) -> bool {
-        self.shard.has_room() && self.sum_of_process(|stats| &stats.connections) < self.settings.connections_max
-    }
-
-    /// The listener stays as it is: what the kernel has queued waits there, without
-    /// waking us again, until there is room.
-    fn pause_accepting(&mut self, now: Time, why: &str) {
-        self.accepting = Accepting::Paused { until: now + Duration::from_millis(ACCEPT_RETRY_MS) };
-        let stats = self.shard.stats();
-        if stats.accept_paused.get() == 0 {
-            stats.accept_paused.set(1);
-            stats.accept_pauses.add(1);
-            tracing::warn!(why, connections = self.shard.connections_len(), "accepting pauses");
-        }
-    }
-
-    fn take_in(&mut self, mut stream: TcpStream, now: Time) {
-        let Some(id) = self.shard.accept(now) else { return };
-        let token = Token(id.to_token());
-        if self.poll.registry().register(&mut stream, token, Interest::READABLE).is_err() {
-            self.shard.transport_failed(id);
-        }
-        let slot = id.slot as usize;
-        if slot >= self.sockets.len() {
-            self.sockets.resize_with(slot + 1, || None);
-        }
-        let socket =
-            Socket { id, stream, peer_ended: false, listed: false, writable_wanted: false, flushed_in: self.turn };
-        self.sockets[slot] = Some(socket);
     }
 
     fn read_listed(&mut self, now: Time) {
@@ -323,8 +241,7 @@ impl EventLoop {
         for _ in 0..ENVELOPES_PER_TURN_MAX {
             let Some(envelope) = self.post.receive() else { break };
             if matches!(envelope, Envelope::Drain) {
-                // Closing the listener resets what the kernel has queued for it.
-                self.listener = None;
+                self.acceptor.close(self.poll.registry());
                 self.shard.stats().accept_paused.set(0);
                 self.drain_until.get_or_insert(now + self.settings.drain);
             }
@@ -390,7 +307,12 @@ impl EventLoop {
         if socket.writable_wanted {
             socket.writable_wanted = false;
             let token = Token(id.to_token());
-            if self.poll.registry().reregister(&mut socket.stream, token, Interest::READABLE).is_err() {
+            if self
+                .poll
+                .registry()
+                .reregister(&mut SourceFd(&socket.stream.as_raw_fd()), token, Interest::READABLE)
+                .is_err()
+            {
                 self.shard.transport_failed(id);
             }
         }
@@ -404,7 +326,7 @@ impl EventLoop {
             let (token, interest) = (Token(id.to_token()), Interest::READABLE | Interest::WRITABLE);
             // Modifying the registration reports what is ready at that moment, so an edge
             // that came since the short write is not lost.
-            if self.poll.registry().reregister(&mut socket.stream, token, interest).is_err() {
+            if self.poll.registry().reregister(&mut SourceFd(&socket.stream.as_raw_fd()), token, interest).is_err() {
                 self.shard.transport_failed(id);
             }
         }
@@ -415,14 +337,12 @@ impl EventLoop {
             if abort {
                 // A reset instead of an end that the peer would have to acknowledge. If the
                 // option cannot be set, closing does it the slow way.
-                let _ = socket2::SockRef::from(&socket.stream).set_linger(Some(Duration::ZERO));
+                let _ = socket.stream.set_linger(Some(Duration::ZERO));
             }
             drop(socket);
         }
         self.shard.remove(id);
-        if let Accepting::Paused { .. } = self.accepting {
-            self.accepting = Accepting::Ready;
-        }
+        self.acceptor.resume();
     }
 
     fn carry_mail_out(&mut self) {

@@ -2,7 +2,8 @@
 //!
 //! * [`epoll`]: the event loop of one shard, by readiness (mio)
 //! * [`mailbox`]: envelopes between threads
-//! * [`socket`]: listeners and their options
+//! * [`socket`], [`unix_socket`]: where to listen, socket options
+//! * [`listener`]: listening sockets of any kind
 //! * [`clock`], [`machine`]: monotonic time, descriptor limit, processors
 
 // This is the layer that owns the clock.
@@ -10,6 +11,8 @@
 
 pub mod clock;
 pub mod epoll;
+pub mod listener;
 pub mod machine;
 pub mod mailbox;
 pub mod socket;
+pub mod unix_socket;

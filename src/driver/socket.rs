@@ -1,7 +1,7 @@
-//! Listening sockets and their options.
+//! Listening sockets of TCP and their options.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -52,29 +52,47 @@ impl BoundListeners {
         self.address
     }
 
+    /// Sockets that somebody else has bound, and opened for listening perhaps.
+    pub fn adopt(socket: Socket, options: SocketOptions) -> io::Result<Self> {
+        let address = socket.local_addr()?.as_socket();
+        let address = address.ok_or_else(|| io::Error::other("the socket is not one of TCP"))?;
+        set_options(&socket, options)?;
+        Ok(Self { sockets: vec![socket], address })
+    }
+
     /// Makes all of them listen. Not before all are bound: a listener that is there
     /// alone for a moment would get all connections of that moment.
-    pub fn listen(self) -> io::Result<Vec<TcpListener>> {
+    pub fn listen(self) -> io::Result<Vec<Socket>> {
         for socket in &self.sockets {
-            socket.listen(LISTEN_BACKLOG)?;
+            listen(socket)?;
         }
-        Ok(self.sockets.into_iter().map(TcpListener::from).collect())
+        Ok(self.sockets)
     }
+}
+
+/// Opens a socket for connections; one that is open already keeps its queue as it is.
+pub(super) fn listen(socket: &Socket) -> io::Result<()> {
+    if socket.is_listener()? { Ok(()) } else { socket.listen(LISTEN_BACKLOG) }
 }
 
 fn new_socket(address: SocketAddr, options: SocketOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
+        // Whatever the system's default is: who wants IPv4 too lists an address of it.
         socket.set_only_v6(true)?;
     }
     // A restart must not wait for old connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
+    set_options(&socket, options)?;
+    Ok(socket)
+}
+
+fn set_options(socket: &Socket, options: SocketOptions) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     // Small frames must not wait for the acknowledgement of earlier ones.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(options.unsent_bytes)?;
-    socket.set_tcp_user_timeout(Some(options.unacknowledged))?;
-    Ok(socket)
+    socket.set_tcp_user_timeout(Some(options.unacknowledged))
 }
 
 #[cfg(test)]
@@ -104,7 +122,7 @@ mod tests {
         let listener = bound.listen().unwrap().remove(0);
         listener.set_nonblocking(false).unwrap();
         let _client = std::net::TcpStream::connect(address).unwrap();
-        let accepted = Socket::from(listener.accept().unwrap().0);
+        let (accepted, _) = listener.accept().unwrap();
         assert!(accepted.tcp_nodelay().unwrap());
         assert_eq!(accepted.tcp_notsent_lowat().unwrap(), OPTIONS.unsent_bytes);
         assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(OPTIONS.unacknowledged));

@@ -27,6 +27,9 @@ impl CloseCode {
     /// wsgate's own: the peer did not read fast enough and messages would be lost.
     pub const SLOW_CONSUMER: Self = Self(4008);
 
+    /// wsgate's own: no message came for longer than the server waits.
+    pub const IDLE: Self = Self(4009);
+
     /// Whether a peer may send this code: the registered ones that are not reserved
     /// for local use, 3000 to 3999 for libraries and 4000 to 4999 for applications.
     pub fn may_be_received(self) -> bool {

@@ -55,6 +55,20 @@ pub enum ProtocolError {
         /// The limit in force, in bytes.
         limit: usize,
     },
+    /// A frame above the configured limit (section 7.4.1, code 1009).
+    #[error("frame of {len} bytes is over the limit of {limit}")]
+    FrameTooLong {
+        /// The announced payload length in bytes.
+        len: u64,
+        /// The limit in force, in bytes.
+        limit: usize,
+    },
+    /// A message in more frames than are allowed (section 7.4.1, code 1009).
+    #[error("message comes in more than {limit} frames")]
+    TooManyFragments {
+        /// The limit in force.
+        limit: usize,
+    },
     /// A Close frame with a body of one byte (section 5.5.1).
     #[error("close frame has a body of one byte; a code takes two")]
     CloseBodyTooShort,
@@ -68,7 +82,9 @@ impl ProtocolError {
     pub fn close_code(&self) -> CloseCode {
         match self {
             Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
-            Self::MessageTooLong { .. } => CloseCode::MESSAGE_TOO_BIG,
+            Self::MessageTooLong { .. } | Self::FrameTooLong { .. } | Self::TooManyFragments { .. } => {
+                CloseCode::MESSAGE_TOO_BIG
+            }
             _ => CloseCode::PROTOCOL_ERROR,
         }
     }

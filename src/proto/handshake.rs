@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use sha1::{Digest, Sha1};
 
 use super::http::Request;
+use super::proxy::ProxyError;
 
 /// The GUID that is hashed with the key (section 1.3).
 const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -33,6 +34,8 @@ pub enum Status {
     UriTooLong,
     /// 426
     UpgradeRequired,
+    /// 429
+    TooManyRequests,
     /// 431
     HeadersTooLarge,
     /// 503
@@ -41,7 +44,7 @@ pub enum Status {
 
 impl Status {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::SwitchingProtocols,
         Self::Ok,
         Self::BadRequest,
@@ -51,6 +54,7 @@ impl Status {
         Self::RequestTimeout,
         Self::UriTooLong,
         Self::UpgradeRequired,
+        Self::TooManyRequests,
         Self::HeadersTooLarge,
         Self::ServiceUnavailable,
     ];
@@ -71,6 +75,7 @@ impl Status {
             Self::RequestTimeout => (408, "Request Timeout"),
             Self::UriTooLong => (414, "URI Too Long"),
             Self::UpgradeRequired => (426, "Upgrade Required"),
+            Self::TooManyRequests => (429, "Too Many Requests"),
             Self::HeadersTooLarge => (431, "Request Header Fields Too Large"),
             Self::ServiceUnavailable => (503, "Service Unavailable"),
         }
@@ -145,6 +150,12 @@ pub enum HandshakeError {
     /// Anonymous clients may not do this here.
     #[error("anonymous clients may not {0} here")]
     Unauthorized(&'static str),
+    /// A proxy did not say on whose behalf it connects.
+    #[error("this address is in proxy_protocol.trusted, so a PROXY header must come first: {0}")]
+    Proxy(#[from] ProxyError),
+    /// The client's address has reached a bound.
+    #[error("too many {0} from this address; try again later")]
+    AddressBound(&'static str),
     /// The head did not arrive in time.
     #[error("the request head did not arrive in time")]
     Timeout,
@@ -163,6 +174,7 @@ impl HandshakeError {
             Self::UnknownPath(_) => Status::NotFound,
             Self::NotAnUpgrade | Self::Version(_) => Status::UpgradeRequired,
             Self::HostForbidden(_) | Self::OriginForbidden(_) | Self::Unauthorized(_) => Status::Forbidden,
+            Self::AddressBound(_) => Status::TooManyRequests,
             Self::Timeout => Status::RequestTimeout,
             Self::TopicsFull => Status::ServiceUnavailable,
             _ => Status::BadRequest,
@@ -174,7 +186,7 @@ impl HandshakeError {
         let extra: &[(&str, &str)] = match self.status() {
             Status::MethodNotAllowed => &[("Allow", "GET")],
             Status::UpgradeRequired => &[("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION)],
-            Status::ServiceUnavailable => &[("Retry-After", "1")],
+            Status::TooManyRequests | Status::ServiceUnavailable => &[("Retry-After", "1")],
             _ => &[],
         };
         append_response(out, self.status(), extra, &format!("{self}\n"));

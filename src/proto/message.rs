@@ -46,6 +46,17 @@ pub struct ReaderRules {
     pub role: Role,
     /// Longest message in bytes, all fragments together.
     pub message_bytes_max: usize,
+    /// Longest payload of one frame in bytes.
+    pub frame_bytes_max: usize,
+    /// Frames that a message may come in.
+    pub fragments_max: usize,
+}
+
+impl ReaderRules {
+    /// No other bound than that of whole messages.
+    pub const fn new(role: Role, message_bytes_max: usize) -> Self {
+        Self { role, message_bytes_max, frame_bytes_max: usize::MAX, fragments_max: usize::MAX }
+    }
 }
 
 /// Reads the events of one connection. Eight bytes while nothing is cut.
@@ -85,6 +96,8 @@ struct Assembly {
     frame: Option<FrameUnderWay>,
     /// Type of the open message; stays set between its fragments.
     kind: Option<MessageKind>,
+    /// Frames of the open message whose headers have come.
+    fragments: usize,
     /// The open message so far. Grows with what arrived, never with what was announced.
     message: Vec<u8>,
     text: Utf8Validator,
@@ -110,6 +123,7 @@ impl Assembly {
 
     fn forget_message(&mut self) {
         self.kind = None;
+        self.fragments = 0;
         self.text = Utf8Validator::default();
         self.handed_out = false;
         if self.message.capacity() > ASSEMBLY_KEEP_BYTES_MAX {
@@ -245,6 +259,12 @@ impl Assembly {
             OpCode::Continuation => {}
             OpCode::Close | OpCode::Ping | OpCode::Pong => self.control.clear(),
         }
+        if !header.opcode.is_control() {
+            self.fragments += 1;
+            if self.fragments > rules.fragments_max {
+                return Err(ProtocolError::TooManyFragments { limit: rules.fragments_max });
+            }
+        }
         Ok(Some(FrameUnderWay { header, received: 0 }))
     }
 
@@ -297,6 +317,9 @@ fn check_header(
     let len = message_len as u64 + header.payload_len;
     if len > rules.message_bytes_max as u64 {
         return Err(ProtocolError::MessageTooLong { len, limit: rules.message_bytes_max });
+    }
+    if header.payload_len > rules.frame_bytes_max as u64 {
+        return Err(ProtocolError::FrameTooLong { len: header.payload_len, limit: rules.frame_bytes_max });
     }
     Ok(())
 }

@@ -3,7 +3,7 @@ use super::super::frame;
 use super::*;
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-const RULES: ReaderRules = ReaderRules { role: Role::Server, message_bytes_max: 1 << 20 };
+const RULES: ReaderRules = ReaderRules::new(Role::Server, 1 << 20);
 
 /// A frame as a client sends it, with any first byte.
 fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -146,4 +146,42 @@ fn assemblies_return_to_the_pool_without_large_buffers() {
     assert_eq!(reader.held_bytes(), 0);
     assert_eq!(pool.free.len(), 1);
     assert_eq!(pool.free[0].message.capacity(), 0);
+}
+
+/// The error that these rules lead to, and the events before it.
+fn read_by(rules: ReaderRules, bytes: &[u8]) -> (usize, Option<ProtocolError>) {
+    let (mut reader, mut pool) = (MessageReader::default(), AssemblyPool::default());
+    let (mut bytes, mut events) = (bytes.to_vec(), 0);
+    let mut input = bytes.as_mut_slice();
+    loop {
+        match reader.next(&mut input, &rules, &mut pool) {
+            Ok(Some(_)) => events += 1,
+            Ok(None) => return (events, None),
+            Err(error) => return (events, Some(error)),
+        }
+    }
+}
+
+#[test]
+fn a_message_comes_in_so_many_frames_and_the_next_one_in_as_many() {
+    let rules = ReaderRules { fragments_max: 3, ..RULES };
+    let ping = masked(0x89, b"");
+    let three = [masked(0x01, b"a"), masked(0x00, b""), ping.clone(), masked(0x80, b"c")].concat();
+    assert_eq!(read_by(rules, &three.repeat(5)), (10, None), "control frames are none of them");
+    let four = [masked(0x01, b"a"), masked(0x00, b""), masked(0x00, b""), masked(0x80, b"")].concat();
+    let error = ProtocolError::TooManyFragments { limit: 3 };
+    assert_eq!(error.close_code().0, 1009);
+    assert_eq!(read_by(rules, &[three, four].concat()), (2, Some(error)));
+}
+
+#[test]
+fn a_frame_over_its_own_limit_is_refused_by_its_header_whole_or_not() {
+    let rules = ReaderRules { frame_bytes_max: 125, ..RULES };
+    assert_eq!(read_by(rules, &[masked(0x02, &[0; 125]), masked(0x80, &[0; 125])].concat()), (1, None));
+    let error = ProtocolError::FrameTooLong { len: 126, limit: 125 };
+    for first in [0x02, 0x82] {
+        assert_eq!(read_by(rules, &masked(first, &[0; 126])), (0, Some(error.clone())));
+        assert_eq!(read_by(rules, &masked(first, &[0; 126])[..8]), (0, Some(error.clone())));
+    }
+    assert_eq!(error.close_code().0, 1009);
 }

@@ -5,23 +5,28 @@
 
 #![forbid(unsafe_code)]
 
+mod listeners;
 mod worker;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use crate::address::ListenAddress;
+use crate::admission::{Admission, AdmissionSettings};
 use crate::config::Config;
 use crate::control::{Control, ControlSettings};
 use crate::driver::clock::Clock;
 use crate::driver::mailbox;
 use crate::driver::socket::{BoundListeners, SocketOptions};
+use crate::driver::unix_socket::SocketFile;
 use crate::hub::HubSettings;
 use crate::id::ShardId;
 use crate::origin::OriginPolicy;
 use crate::stats::ShardStats;
+use listeners::{Bound, Listening};
 use worker::Worker;
 
 /// Why the gateway did not start.
@@ -33,10 +38,15 @@ pub enum StartError {
         /// The configuration's key.
         key: &'static str,
         /// Its value.
-        address: SocketAddr,
+        address: ListenAddress,
         /// What the system said.
         error: io::Error,
     },
+    /// A socket that was passed can be reached from other machines.
+    #[error(
+        "the socket at {0} that was passed (listen) can be reached from other machines, which development mode does not serve; set mode = \"production\""
+    )]
+    Exposed(SocketAddr),
     /// The system refused a thread, a descriptor or random numbers.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -53,26 +63,26 @@ fn hint(error: &io::Error) -> &'static str {
 
 /// A running gateway.
 pub struct Server {
-    clients: SocketAddr,
+    clients: Vec<ListenAddress>,
     admin: SocketAddr,
     workers: Vec<Worker>,
     control: Control,
     stats: Arc<[Arc<ShardStats>]>,
+    /// Files of Unix sockets, removed at the end.
+    _files: Vec<SocketFile>,
 }
 
 impl Server {
     /// Starts a gateway.
     pub fn start(config: &Config) -> Result<Self, StartError> {
-        let bind = |key, address, error| StartError::Bind { key, address, error };
+        let admin_failed = |error| StartError::Bind { key: "admin", address: config.admin.into(), error };
         let options = SocketOptions {
             unsent_bytes: config.limits.kernel_unsent_bytes as u32,
             unacknowledged: config.timeouts.unacknowledged,
         };
-        let listeners = BoundListeners::bind(config.listen, config.shards, options)
-            .map_err(|error| bind("listen", config.listen, error))?;
-        let admin =
-            BoundListeners::bind(config.admin, 1, options).map_err(|error| bind("admin", config.admin, error))?;
-        let (clients_address, admin_address) = (listeners.address(), admin.address());
+        let clients = Bound::bind(config, options)?;
+        let admin = BoundListeners::bind(config.admin, 1, options).map_err(admin_failed)?;
+        let admin_address = admin.address();
 
         let bell = Arc::new(Notify::new());
         let wake_control = bell.clone();
@@ -90,13 +100,15 @@ impl Server {
             hash_seed: random_u64()?,
             epoch_seed: random_u64()?,
             topics_max: config.limits.topics_max,
+            topics_in_use: Arc::default(),
             topics_idle_max: config.limits.topics_idle_max,
             policies: Arc::new(config.slow_consumers.clone()),
         };
+        let admission = Arc::new(Admission::new(admission_settings(config), random_u64()?));
         let stats: Arc<[Arc<ShardStats>]> = (0..config.shards).map(|_| Arc::default()).collect();
         let clock = Clock::start();
 
-        let admin_listener = admin.listen().map_err(|error| bind("admin", admin_address, error))?.remove(0);
+        let admin_listener = TcpListener::from(admin.listen().map_err(admin_failed)?.remove(0));
         let settings = ControlSettings {
             shards: config.shards,
             hash_seed: hub.hash_seed,
@@ -108,22 +120,23 @@ impl Server {
         let control_post = posts.remove(config.shards);
         let control = Control::start(settings, admin_listener, control_post, bell, stats.clone())?;
 
-        let listeners = listeners.listen().map_err(|error| bind("listen", clients_address, error))?;
-        let workers = listeners
+        let Listening { addresses, by_shard, files } = clients.listen(config.shards)?;
+        let workers = by_shard
             .into_iter()
             .zip(posts)
             .enumerate()
-            .map(|(index, (listener, post))| {
+            .map(|(index, (listeners, post))| {
                 let hub = HubSettings { shard: ShardId(index as u16), ..hub.clone() };
-                Worker::start(config, hub, origin.clone(), listener, post, clock, stats.clone())
+                let settings = worker::shard_settings(config, hub, origin.clone(), admission.clone());
+                Worker::start(config, settings, listeners, post, clock, stats.clone())
             })
             .collect::<io::Result<Vec<_>>>()?;
-        Ok(Self { clients: clients_address, admin: admin_address, workers, control, stats })
+        Ok(Self { clients: addresses, admin: admin_address, workers, control, stats, _files: files })
     }
 
-    /// Where clients connect.
-    pub fn clients_address(&self) -> SocketAddr {
-        self.clients
+    /// Where clients connect, in the order of the configuration.
+    pub fn clients_addresses(&self) -> &[ListenAddress] {
+        &self.clients
     }
 
     /// Where the API, health and metrics are.
@@ -150,6 +163,17 @@ impl Server {
         }
         self.control.stop();
         result
+    }
+}
+
+fn admission_settings(config: &Config) -> AdmissionSettings {
+    AdmissionSettings {
+        connections_per_address_max: config.address_limits.connections_max as u32,
+        handshakes_per_address_max: config.address_limits.handshakes_per_second_max as u32,
+        exempt: config.address_limits.exempt.clone(),
+        proxies: config.proxy_protocol.trusted.clone(),
+        proxies_at_unix_sockets: config.proxy_protocol.trusts_unix,
+        proxy_header_bytes_max: config.proxy_protocol.header_bytes_max,
     }
 }
 

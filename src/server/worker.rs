@@ -1,15 +1,16 @@
 //! The thread of one shard.
 
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::connection::{Deadlines, QueueBounds};
 use crate::dialect::{Routes, ServiceLimits};
 use crate::driver::clock::Clock;
 use crate::driver::epoll::{EventLoop, LoopSettings};
+use crate::driver::listener::Listener;
 use crate::driver::machine;
 use crate::driver::mailbox::Post;
 use crate::hub::HubSettings;
@@ -25,15 +26,13 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn start(
         config: &Config,
-        hub: HubSettings,
-        origin: Arc<OriginPolicy>,
-        listener: TcpListener,
+        shard_settings: ShardSettings,
+        listeners: Vec<Listener>,
         post: Post,
         clock: Clock,
         process: Arc<[Arc<ShardStats>]>,
     ) -> io::Result<Self> {
-        let (index, shards) = (hub.shard.index(), hub.shards);
-        let shard_settings = shard_settings(config, hub, origin);
+        let (index, shards) = (shard_settings.hub.shard.index(), shard_settings.hub.shards);
         let loop_settings = LoopSettings {
             overflow_bytes_max: config.limits.overflow_bytes_max as u64,
             drain: config.timeouts.drain,
@@ -49,7 +48,7 @@ impl Worker {
             }
             // Made here, since its buffers are best on the memory of the core that uses them.
             let shard = Shard::new(shard_settings, process[index].clone(), clock.now());
-            EventLoop::new(shard, listener, post, clock, loop_settings, process)?.run()
+            EventLoop::new(shard, listeners, post, clock, loop_settings, process)?.run()
         })?;
         Ok(Self { thread })
     }
@@ -66,19 +65,28 @@ fn processor_of(index: usize, shards: usize) -> Option<usize> {
     if shards > 1 && shards <= processors.len() { processors.get(index).copied() } else { None }
 }
 
-fn shard_settings(config: &Config, hub: HubSettings, origin: Arc<OriginPolicy>) -> ShardSettings {
+pub(super) fn shard_settings(
+    config: &Config,
+    hub: HubSettings,
+    origin: Arc<OriginPolicy>,
+    admission: Arc<Admission>,
+) -> ShardSettings {
     ShardSettings {
         hub,
         connections_max: config.limits.connections_max,
         handshake_bytes_max: config.limits.handshake_bytes_max,
+        frame_bytes_max: config.limits.frame_bytes_max,
+        fragments_max: config.limits.fragments_max,
         queue: QueueBounds {
             queue_bytes_max: config.limits.queue_bytes_max,
             reply_bytes_watermark: config.limits.reply_bytes_watermark,
+            pong_bytes_max: config.limits.pong_bytes_max,
         },
         deadlines: Deadlines {
             handshake: config.timeouts.handshake,
             ping_interval: config.timeouts.ping_interval,
             pong_timeout: config.timeouts.pong_timeout,
+            idle: config.timeouts.idle,
             close: config.timeouts.close,
         },
         routes: Routes {
@@ -93,5 +101,6 @@ fn shard_settings(config: &Config, hub: HubSettings, origin: Arc<OriginPolicy>) 
             },
         },
         origin,
+        admission,
     }
 }

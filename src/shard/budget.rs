@@ -13,8 +13,12 @@ impl Shard {
     }
 
     /// Closes those for which most waits until at most `bytes_max` bytes of memory are
-    /// kept alive: first who is furthest behind in what was published, since that frees
-    /// the oldest batches, then who does not read its replies.
+    /// kept alive: the largest delivery logs first, then the largest private queues.
+    ///
+    /// What a topic's log keeps is what its member that is furthest behind has not had:
+    /// the others wait for an end of the same. So who is furthest behind in what was
+    /// published, over all topics, is behind in the largest log, and closing it makes that
+    /// log as small as the next one's share of it.
     pub fn shed_queues(&mut self, bytes_max: u64, now: Time) {
         for (id, _) in self.largest_first(|connection| connection.published_bytes()) {
             if self.queue_memory_bytes() <= bytes_max {

@@ -129,8 +129,11 @@ impl Shard {
             return;
         }
         let Some(peer) = self.table.get_mut(id) else { return };
+        let before = peer.connection.queue_bytes() as u64;
         peer.connection.sent(n, &mut self.outbound_pool);
-        self.stats.queue_bytes.sub(n as u64);
+        // A pong that was held may have joined the queue. One store, so that nobody reads
+        // what is between two.
+        self.stats.queue_bytes.add((peer.connection.queue_bytes() as u64).wrapping_sub(before));
         if peer.read_pending && !peer.publisher_paused && peer.connection.wants_read(&self.settings.queue) {
             peer.read_pending = false;
             self.resumed.push_back(id);

@@ -129,7 +129,8 @@ impl Shard {
     }
 
     pub(super) fn refuse(&mut self, id: ConnectionId, error: &HandshakeError, reason: CloseReason, now: Time) {
-        tracing::debug!(%error, "handshake refused");
+        let client = self.table.get(id).and_then(|peer| peer.client.address);
+        tracing::debug!(%error, ?client, "handshake refused");
         self.answer_http(id, reason, error.status(), now, |out| error.append_response(out));
     }
 

@@ -17,8 +17,12 @@ impl Shard {
     pub(super) fn receive_frames(&mut self, id: ConnectionId, input: &mut &mut [u8], now: Time) {
         let Some(peer) = self.table.get_mut(id) else { return };
         let Some(dialect) = peer.session.dialect else { return };
-        let rules =
-            ReaderRules { role: Role::Server, message_bytes_max: self.settings.routes.message_bytes_max(dialect) };
+        let rules = ReaderRules {
+            role: Role::Server,
+            message_bytes_max: self.settings.routes.message_bytes_max(dialect),
+            frame_bytes_max: self.settings.frame_bytes_max,
+            fragments_max: self.settings.fragments_max,
+        };
         let mut reader = peer.connection.take_reader();
         let mut input = std::mem::take(input);
         let mut changed = false;
@@ -31,6 +35,7 @@ impl Shard {
                     if !connection.is_open() {
                         continue;
                     }
+                    connection.spoke(now);
                     match dialect.receive(kind, payload) {
                         Action::Reply(kind, payload) => {
                             connection.reply(kind, payload, &mut self.outbound_pool);
@@ -43,7 +48,10 @@ impl Shard {
                     }
                     continue;
                 }
-                Ok(Some(Event::Ping(payload))) => connection.pong(payload, &mut self.outbound_pool),
+                Ok(Some(Event::Ping(payload))) => {
+                    let skipped = connection.pong(payload, &self.settings.queue, &mut self.outbound_pool);
+                    self.stats.pings_skipped.add(u64::from(skipped));
+                }
                 Ok(Some(Event::Pong(_))) => continue,
                 Ok(Some(Event::Close(frame))) => {
                     connection.peer_closes(frame, now, &mut self.outbound_pool);
@@ -51,7 +59,7 @@ impl Shard {
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    tracing::debug!(%error, "connection failed");
+                    tracing::debug!(%error, client = ?peer.client.address, "connection failed");
                     connection.fail(&error, now, &mut self.outbound_pool);
                     changed = true;
                 }

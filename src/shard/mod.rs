@@ -3,7 +3,7 @@
 //! Owner: one thread. Callers: `driver` (events in, bytes out), tests and
 //! simulations. A driver
 //!
-//! 1. tells what happened: [`Shard::accept`], [`Shard::receive`],
+//! 1. tells what happened: [`Shard::accept_from`], [`Shard::receive`],
 //!    [`Shard::peer_ended`], [`Shard::transport_failed`], [`Shard::open_envelope`],
 //!    [`Shard::handle_timeouts`];
 //! 2. flushes: for each [`Shard::next_flush`] it does what [`Shard::output`] says;
@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arrival;
 mod budget;
 mod flush;
 mod handshake;
@@ -25,15 +26,19 @@ mod timer_wheel;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::admission::Admission;
 use crate::command::{Address, Envelope};
 use crate::connection::{Connection, Deadlines, Expired, OutboundPool, QueueBounds};
 use crate::dialect::Routes;
 use crate::hub::{Hub, HubSettings, Outbox};
 use crate::id::ConnectionId;
 use crate::origin::OriginPolicy;
+use crate::proto::close::CloseCode;
 use crate::proto::message::AssemblyPool;
 use crate::stats::{CloseReason, ShardStats};
 use crate::time::Time;
+use arrival::Client;
+pub use arrival::NotAccepted;
 use flush::InHand;
 use session::Session;
 use table::Table;
@@ -48,6 +53,10 @@ pub struct ShardSettings {
     pub connections_max: usize,
     /// Bytes of a request head.
     pub handshake_bytes_max: usize,
+    /// Bytes of a frame's payload.
+    pub frame_bytes_max: usize,
+    /// Frames of a message.
+    pub fragments_max: usize,
     /// What may wait for a connection.
     pub queue: QueueBounds,
     /// How long a connection may take for what.
@@ -56,6 +65,8 @@ pub struct ShardSettings {
     pub routes: Routes,
     /// To whom.
     pub origin: Arc<OriginPolicy>,
+    /// From which addresses, and how many; shared by all shards.
+    pub admission: Arc<Admission>,
 }
 
 /// One core's share of the gateway. See the module.
@@ -84,6 +95,7 @@ pub struct Shard {
 struct Peer {
     connection: Connection,
     session: Session,
+    client: Client,
     /// Its transport has bytes that nobody has read since reading paused.
     read_pending: bool,
     /// Waits in `paused_publishers`.
@@ -116,24 +128,6 @@ impl Shard {
         &self.stats
     }
 
-    /// Takes in a new transport. `None`: the table is full or the shard drains; the
-    /// caller pauses accepting.
-    pub fn accept(&mut self, now: Time) -> Option<ConnectionId> {
-        if self.draining {
-            return None;
-        }
-        let connection = Connection::new(now);
-        let deadline = connection.deadline(&self.settings.deadlines);
-        let peer = Peer { connection, session: Session::default(), read_pending: false, publisher_paused: false };
-        let id = self.table.insert(peer)?;
-        self.timers.set(id.slot, deadline);
-        self.stats.accepted.add(1);
-        self.stats.connections.set(self.table.len() as u64);
-        let memory = self.table.memory_bytes() + self.timers.memory_bytes();
-        self.stats.connection_memory_bytes.set(memory as u64);
-        Some(id)
-    }
-
     /// Whether another transport can be taken in.
     pub fn has_room(&self) -> bool {
         !self.draining && self.table.len() < self.settings.connections_max
@@ -164,6 +158,10 @@ impl Shard {
         peer.connection.heard(now);
         self.stats.bytes_in.add(bytes.len() as u64);
         let mut input = bytes;
+        if !self.receive_proxy_header(id, &mut input, now) {
+            return;
+        }
+        let Some(peer) = self.table.get_mut(id) else { return };
         if peer.session.dialect.is_none() && !self.receive_head(id, &mut input, now) {
             return;
         }
@@ -200,6 +198,9 @@ impl Shard {
                     self.mark_dirty(id);
                 }
                 Expired::Handshake => self.refuse_late(id, now),
+                Expired::Idle => {
+                    self.close(id, CloseCode::IDLE, "no message came for too long", CloseReason::Idle, now);
+                }
                 Expired::Closed => self.settle(id),
             }
         }
@@ -224,6 +225,7 @@ impl Shard {
         self.timers.cancel(id.slot);
         let (topic, subscription) = peer.session.take_from_hub();
         self.leave_topic(topic, subscription);
+        self.depart(&peer.client);
         self.stats.closes[peer.connection.close_reason() as usize].add(1);
         self.stats.connections.set(self.table.len() as u64);
         self.stats.queue_bytes.sub(peer.connection.queue_bytes() as u64);

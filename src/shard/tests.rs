@@ -11,7 +11,7 @@ use crate::connection::Output;
 use crate::limits::TIMER_STEP_MS;
 use crate::proto::frame::MessageKind;
 use pair::{
-    DEADLINES, OTHER, OWNER, Pair, QUEUE_BYTES_MAX, REPLY_BYTES_WATERMARK, close_code, delivered, masked, path,
+    DEADLINES, OTHER, OWNER, Pair, Peer, QUEUE_BYTES_MAX, REPLY_BYTES_WATERMARK, close_code, delivered, masked, path,
     request, text, topic, unmasked,
 };
 
@@ -51,6 +51,49 @@ fn on_the_owners_shard_the_upgrade_is_answered_at_once() {
     pair.flush();
     let answer = pair.take(peer);
     assert!(answer.starts_with(b"HTTP/1.1 101 ") && answer.ends_with(&delivered("early")), "{answer:?}");
+}
+
+/// A log that several wait for is as large as what the last of them has not had.
+#[test]
+fn the_largest_log_goes_first_and_private_queues_go_last() {
+    let mut pair = Pair::new();
+    let mut reader = |pair: &mut Pair, n: usize| {
+        let peer = pair.open(OWNER, &format!("/topics/{}", topic(n)));
+        pair.transport(peer).room = Some(0);
+        peer
+    };
+    let large = reader(&mut pair, 0);
+    let small = [reader(&mut pair, 1), reader(&mut pair, 1)];
+    let private = pair.open(OWNER, "/echo");
+    pair.transport(private).room = Some(0);
+    for (n, messages) in [(0, 18), (1, 9)] {
+        let publisher = pair.open(OWNER, &format!("/topics/{}?subscribe=off", topic(n)));
+        for _ in 0..messages {
+            pair.send(publisher, &text(&"m".repeat(100)));
+            pair.settle();
+        }
+    }
+    for _ in 0..8 {
+        pair.send(private, &text(&"r".repeat(100)));
+    }
+    pair.settle();
+    let mut closed = Vec::new();
+    // Each step asks for a little less than there is.
+    while pair.shards[OWNER].queue_memory_bytes() > 0 {
+        let memory = pair.shards[OWNER].queue_memory_bytes();
+        pair.shards[OWNER].shed_queues(memory - 1, pair.now);
+        for peer in [large, small[0], small[1], private] {
+            let reason = |peer: Peer| pair.shards[OWNER].table.get(peer.id).map(|peer| peer.connection.close_reason());
+            if reason(peer) == Some(CloseReason::QueueMemory) && !closed.contains(&peer) {
+                closed.push(peer);
+                // The Close that waits for it is not to be counted.
+                pair.shards[OWNER].transport_failed(peer.id);
+            }
+        }
+        pair.flush();
+    }
+    assert_eq!((closed[0], closed[3]), (large, private), "{closed:?}");
+    assert_eq!(closed.len(), 4);
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub(super) const DEADLINES: Deadlines = Deadlines {
     handshake: Duration::from_secs(10),
     ping_interval: Duration::from_secs(25),
     pong_timeout: Duration::from_secs(11),
+    idle: None,
     close: Duration::from_secs(5),
 };
 pub(super) const QUEUE_BYTES_MAX: usize = 4096;
@@ -246,12 +247,19 @@ pub(super) fn settings(shard: usize) -> ShardSettings {
             hash_seed: SEED,
             epoch_seed: 1,
             topics_max: 100,
+            topics_in_use: Arc::default(),
             topics_idle_max: 100,
             policies: Arc::default(),
         },
         connections_max: 100,
         handshake_bytes_max: 8192,
-        queue: QueueBounds { queue_bytes_max: QUEUE_BYTES_MAX, reply_bytes_watermark: REPLY_BYTES_WATERMARK },
+        frame_bytes_max: 1 << 20,
+        fragments_max: 1000,
+        queue: QueueBounds {
+            queue_bytes_max: QUEUE_BYTES_MAX,
+            reply_bytes_watermark: REPLY_BYTES_WATERMARK,
+            pong_bytes_max: REPLY_BYTES_WATERMARK / 2,
+        },
         deadlines: DEADLINES,
         routes: Routes {
             echo: true,
@@ -261,6 +269,7 @@ pub(super) fn settings(shard: usize) -> ShardSettings {
             limits: ServiceLimits { echo: 1 << 20, greeting: 1 << 20, plain: 1 << 20 },
         },
         origin: Arc::default(),
+        admission: Arc::default(),
     }
 }
 

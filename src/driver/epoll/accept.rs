@@ -1,0 +1,197 @@
+//! Taking connections in: from which listener, how many, and when not.
+
+use std::io::{ErrorKind, Write as _};
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use super::{EventLoop, FIRST_LISTENER, Socket};
+use crate::admission::AddressBound;
+use crate::driver::listener::{Listener, Stream};
+use crate::limits::{ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, SHARED_ACCEPT_LEAD, SHARED_ACCEPT_WAIT_MS};
+use crate::proto::handshake::HandshakeError;
+use crate::shard::NotAccepted;
+use crate::time::Time;
+
+/// The loop's listeners, and whether connections are taken from them.
+pub(super) struct Acceptor {
+    listeners: Vec<Listening>,
+    /// The listener that is next.
+    turn: usize,
+    /// Descriptors or slots ran out: tried again then, or when a connection leaves.
+    paused_until: Option<Time>,
+    /// What a client is answered whose address has reached a bound, by [`AddressBound`].
+    refusals: [Vec<u8>; AddressBound::ALL.len()],
+}
+
+struct Listening {
+    listener: Listener,
+    /// There may be connections now. If not, the kernel will say when there are.
+    ready: bool,
+    /// Others go first until then.
+    waits_until: Option<Time>,
+}
+
+impl Acceptor {
+    /// Registers the listeners.
+    pub(super) fn new(listeners: Vec<Listener>, registry: &Registry) -> std::io::Result<Self> {
+        for (n, listener) in listeners.iter().enumerate() {
+            let token = Token(FIRST_LISTENER.0 - n);
+            registry.register(&mut SourceFd(&listener.as_raw_fd()), token, Interest::READABLE)?;
+        }
+        let listening = |listener| Listening { listener, ready: true, waits_until: None };
+        let refusals = AddressBound::ALL.map(|bound| {
+            let mut response = Vec::new();
+            HandshakeError::AddressBound(bound.label()).append_response(&mut response);
+            response
+        });
+        Ok(Self { listeners: listeners.into_iter().map(listening).collect(), turn: 0, paused_until: None, refusals })
+    }
+
+    /// The kernel says that there are connections; whether the token is a listener's.
+    pub(super) fn take_event(&mut self, token: Token) -> bool {
+        let Some(n) = FIRST_LISTENER.0.checked_sub(token.0) else { return false };
+        match self.listeners.get_mut(n) {
+            Some(listening) => {
+                listening.ready = true;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Whether there may be connections to take in now.
+    pub(super) fn is_ready(&self) -> bool {
+        self.paused_until.is_none() && self.listeners.iter().any(|l| l.ready && l.waits_until.is_none())
+    }
+
+    /// When to try again without any event.
+    pub(super) fn retry_at(&self) -> Option<Time> {
+        let waits = self.listeners.iter().filter(|l| l.ready).filter_map(|l| l.waits_until).min();
+        self.paused_until.or(waits)
+    }
+
+    /// A connection has left, so there is room again.
+    pub(super) fn resume(&mut self) {
+        self.paused_until = None;
+    }
+
+    /// Takes nothing in any more. Closing a listener that nobody else has resets what the
+    /// kernel has queued for it.
+    pub(super) fn close(&mut self, registry: &Registry) {
+        for listening in self.listeners.drain(..) {
+            // A shared socket stays open elsewhere and would go on reporting. If this fails,
+            // its events belong to nobody.
+            let _ = registry.deregister(&mut SourceFd(&listening.listener.as_raw_fd()));
+        }
+        self.paused_until = None;
+    }
+
+    /// The next listener that may have connections, in turn.
+    fn next(&mut self, now: Time) -> Option<usize> {
+        let count = self.listeners.len();
+        let mut order = (0..count).map(|n| (self.turn + n) % count);
+        let found = order.find(|n| {
+            let listening = &self.listeners[*n];
+            listening.ready && listening.waits_until.is_none_or(|until| now >= until)
+        })?;
+        self.turn = (found + 1) % count;
+        Some(found)
+    }
+}
+
+impl EventLoop {
+    /// Takes in what is waiting, as many as are fair.
+    pub(super) fn accept(&mut self, now: Time) {
+        if self.acceptor.paused_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.acceptor.paused_until = None;
+        for _ in 0..ACCEPTS_PER_TURN_MAX {
+            let Some(n) = self.acceptor.next(now) else { break };
+            if !self.has_room() {
+                return self.pause_accepting(now, "the connection table is full (limits.connections_max)");
+            }
+            if self.lets_others_go_first(n, now) {
+                continue;
+            }
+            match self.acceptor.listeners[n].listener.accept() {
+                Ok((stream, peer)) => self.take_in(stream, peer, now),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => {
+                        let listening = &mut self.acceptor.listeners[n];
+                        (listening.ready, listening.waits_until) = (false, None);
+                    }
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
+                    _ => return self.pause_accepting(now, &error.to_string()),
+                },
+            }
+        }
+        self.shard.stats().accept_paused.set(0);
+    }
+
+    /// Each connection at a shared listener wakes all loops, and whoever wakes first would
+    /// take it: mostly the same one. So a loop that holds clearly more connections than
+    /// another waits a moment, in which the other one can take them; then it takes what is
+    /// still there.
+    fn lets_others_go_first(&mut self, n: usize, now: Time) -> bool {
+        let listening = &mut self.acceptor.listeners[n];
+        if !listening.listener.is_shared() || listening.waits_until.is_some() {
+            return false;
+        }
+        let fewest = self.process.iter().map(|stats| stats.connections.get()).min().unwrap_or_default();
+        let leads = self.shard.connections_len() as u64 > fewest + SHARED_ACCEPT_LEAD;
+        if leads {
+            listening.waits_until = Some(now + Duration::from_millis(SHARED_ACCEPT_WAIT_MS));
+        }
+        leads
+    }
+
+    /// Shards that accept at the same moment may pass the process's limit by one each.
+    fn has_room(&self) -> bool {
+        self.shard.has_room() && self.sum_of_process(|stats| &stats.connections) < self.settings.connections_max
+    }
+
+    /// The listeners stay as they are: what the kernel has queued waits there, without
+    /// waking us again, until there is room.
+    fn pause_accepting(&mut self, now: Time, why: &str) {
+        self.acceptor.paused_until = Some(now + Duration::from_millis(ACCEPT_RETRY_MS));
+        let stats = self.shard.stats();
+        if stats.accept_paused.get() == 0 {
+            stats.accept_paused.set(1);
+            stats.accept_pauses.add(1);
+            tracing::warn!(why, connections = self.shard.connections_len(), "accepting pauses");
+        }
+    }
+
+    fn take_in(&mut self, stream: Stream, peer: Option<IpAddr>, now: Time) {
+        let id = match self.shard.accept_from(peer, now) {
+            Ok(id) => id,
+            Err(NotAccepted::NoRoom) => return,
+            Err(NotAccepted::Refused(bound)) => return self.refuse(stream, bound),
+        };
+        let token = Token(id.to_token());
+        if self.poll.registry().register(&mut SourceFd(&stream.as_raw_fd()), token, Interest::READABLE).is_err() {
+            self.shard.transport_failed(id);
+        }
+        let slot = id.slot as usize;
+        if slot >= self.sockets.len() {
+            self.sockets.resize_with(slot + 1, || None);
+        }
+        let socket =
+            Socket { id, stream, peer_ended: false, listed: false, writable_wanted: false, flushed_in: self.turn };
+        self.sockets[slot] = Some(socket);
+    }
+
+    /// A flood must cost next to nothing: one send of a finished answer, which a socket that
+    /// is new always has room for, and a reset, which leaves nothing behind in the kernel.
+    /// The price is that the reset may overtake the answer at a client that is slow to read.
+    fn refuse(&self, mut stream: Stream, bound: AddressBound) {
+        // Who does not get the answer is refused all the same.
+        let _ = stream.write(&self.acceptor.refusals[bound as usize]);
+        let _ = stream.set_linger(Some(Duration::ZERO));
+    }
+}
