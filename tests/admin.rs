@@ -350,6 +350,7 @@ fn metrics_are_open_metrics_and_complete() {
     let counters = [
         "accept_pauses",
         "accepted",
+        "address_refusals",
         "closes",
         "conflated",
         "deliveries",
@@ -359,6 +360,7 @@ fn metrics_are_open_metrics_and_complete() {
         "handshakes",
         "messages_queued",
         "messages_received",
+        "pings_skipped",
         "published",
         "received_bytes",
         "sends",
@@ -390,7 +392,8 @@ fn metrics_are_open_metrics_and_complete() {
     }
     let reasons: BTreeSet<_> = CloseReason::ALL.iter().map(|reason| reason.label()).collect();
     assert_eq!(families["wsgate_closes"].labels("reason"), reasons);
-    let statuses = ["101", "200", "400", "403", "404", "405", "408", "414", "426", "431", "503"];
+    assert_eq!(families["wsgate_address_refusals"].labels("bound"), BTreeSet::from(["connections", "handshakes"]));
+    let statuses = ["101", "200", "400", "403", "404", "405", "408", "414", "426", "429", "431", "503"];
     assert_eq!(families["wsgate_handshakes"].labels("status"), BTreeSet::from(statuses));
 }
 

@@ -84,8 +84,8 @@ fn without_anything_given_the_defaults_serve_loopback_in_development_mode() {
     let config = World::new().serve("");
     assert_eq!(config.mode, Mode::Development);
     assert_eq!(
-        (config.listen.to_string(), config.admin.to_string()),
-        ("127.0.0.1:8000".into(), "127.0.0.1:8001".into())
+        (config.listen.clone(), config.admin.to_string()),
+        (vec!["127.0.0.1:8000".parse().unwrap()], "127.0.0.1:8001".into())
     );
     assert_eq!((config.shards, config.io, config.log), (3, Io::Epoll, LogLevel::Info));
     assert_eq!(config.limits.connections_max, 20_000 - 256);
@@ -148,7 +148,9 @@ fn flags_stand_before_or_after_any_command() {
 fn a_wrong_value_is_refused_with_key_value_source_and_range() {
     let cases = [
         ("mode", "prod", r#"it takes one of "development", "production""#),
-        ("listen", "localhost:8000", "it takes an IP address with a port"),
+        ("listen", "localhost:8000", "it takes a list of one or more of IP:PORT"),
+        ("admin", "localhost:8000", "it takes an IP address with a port"),
+        ("proxy_protocol.trusted", "10.0.0.0/33", "it takes a list of IP addresses and blocks"),
         ("shards", "65", r#"it takes "auto" or a whole number from 1 to 64"#),
         ("io", "uring", r#"it takes "auto" or one of "epoll", "io_uring""#),
         ("io", "io_uring", "this version has no io_uring backend"),
@@ -410,6 +412,8 @@ fn another_value(setting: &Setting) -> String {
     match setting.kind {
         Kind::Choice(words) => words.iter().find(|word| **word != setting.default).unwrap().to_string(),
         Kind::Address => "127.0.0.1:9".to_owned(),
+        Kind::Listeners => "127.0.0.1:9".to_owned(),
+        Kind::Networks { .. } => "192.0.2.0/24".to_owned(),
         Kind::Whole { min, .. } => (min + 1).to_string(),
         Kind::Switch => "false".to_owned(),
         Kind::Subset(_) => String::new(),

@@ -45,6 +45,29 @@ fn a_topic_too_many_is_refused_until_another_is_gone() {
     server.client("/topics/3");
 }
 
+/// Whichever shards own them.
+#[test]
+fn topics_of_all_shards_count_together() {
+    let server = TestServer::with(|config| {
+        config.shards = 4;
+        (config.limits.topics_max, config.limits.topics_idle_max) = (5, 100);
+    });
+    let mut open: Vec<_> = (0..5).map(|n| server.client(&format!("/topics/{n}"))).collect();
+    let (status, words) = refused(&server, "/topics/5");
+    assert_eq!(status, 503, "{words}");
+    // A topic that nobody uses any more is remembered, and in nobody's way.
+    open.pop();
+    server.wait_until("it is not in use", |server| server.sum(|stats| &stats.subscriptions) == 4);
+    let mut next = server.try_client("/topics/5");
+    for _ in 0..1000 {
+        // The owner may not have heard of it yet.
+        if next.is_err() {
+            next = server.try_client("/topics/5");
+        }
+    }
+    next.expect("there is room");
+}
+
 #[test]
 fn a_request_that_does_not_come_in_time_is_answered_408() {
     let server = TestServer::with(|config| config.timeouts.handshake = Duration::from_millis(50));
@@ -128,6 +151,109 @@ fn a_message_over_its_dialects_limit_is_answered_1009() {
         client.expect_close(1009);
     }
     server.wait_until("all are counted", |server| closes(server, CloseReason::MessageTooLong) == 6);
+}
+
+#[test]
+fn a_message_in_too_many_frames_is_answered_1009_and_costs_little_before() {
+    const FRAMES: usize = 1000;
+    let server = TestServer::with(|config| (config.shards, config.limits.fragments_max) = (1, FRAMES));
+    let mut good = server.raw_open("/echo");
+    let mut exact = server.raw_open("/echo");
+    let between = masked(0x00, b"");
+    exact.send(&[masked(0x02, b"a"), between.repeat(FRAMES - 2), masked(0x80, b"z")].concat());
+    exact.expect(&unmasked(0x82, b"az"));
+    let mut attacker = server.raw_open("/echo");
+    attacker.send(&[masked(0x01, b"a"), masked(0x00, b"x").repeat(100_000)].concat());
+    let words = attacker.expect_close(1009);
+    assert!(words.contains("1000 frames"), "{words}");
+    good.send(&masked(0x81, b"nothing noticed"));
+    good.expect(&unmasked(0x81, b"nothing noticed"));
+    server.wait_until("it is counted", |server| closes(server, CloseReason::TooManyFragments) == 1);
+}
+
+#[test]
+fn a_frame_over_its_own_limit_is_answered_1009() {
+    let server = TestServer::with(|config| config.limits.frame_bytes_max = 1000);
+    let mut client = server.raw_open("/echo");
+    // The message may be longer, in more frames.
+    client.send(&[masked(0x02, &[7; 1000]), masked(0x80, &[7; 1000])].concat());
+    client.expect(&unmasked(0x82, &[7; 2000]));
+    client.send(&masked(0x82, &[7; 1001])[..8]);
+    assert!(client.expect_close(1009).contains("frame of 1001 bytes is over the limit of 1000"));
+    server.wait_until("it is counted", |server| closes(server, CloseReason::FrameTooLong) == 1);
+}
+
+/// A client that asks for pongs and does not read them makes nothing grow, and gets the
+/// answer to its last ping when it reads again.
+#[test]
+fn of_pings_whose_answers_wait_the_newest_is_answered() {
+    const PINGS: u32 = 200_000;
+    const PONG_BYTES_MAX: usize = 2000;
+    let server = TestServer::with(|config| {
+        config.limits.pong_bytes_max = PONG_BYTES_MAX;
+        // Far away, so that reading never stops.
+        config.limits.reply_bytes_watermark = 1 << 20;
+    });
+    let mut client = server.raw_small("/echo");
+    for first in (0..PINGS).step_by(1000) {
+        let pings: Vec<u8> = (first..first + 1000).flat_map(|n| masked(0x89, &n.to_be_bytes())).collect();
+        client.send(&pings);
+        let waiting = server.sum(|stats| &stats.queue_bytes);
+        assert!(waiting <= (PONG_BYTES_MAX + 2 * 127) as u64, "{waiting} bytes wait");
+    }
+    let (mut last, mut pongs) = (None, 0);
+    while last != Some(PINGS - 1) {
+        let (first, payload) = client.read_frame();
+        let n = u32::from_be_bytes(payload.try_into().expect("a ping's payload"));
+        assert!(first == 0x8a && last < Some(n), "{first:#x} {n} after {last:?}");
+        (last, pongs) = (Some(n), pongs + 1);
+    }
+    // Counted when the next one comes, so one may be on its way.
+    let skipped = server.sum(|stats| &stats.pings_skipped);
+    assert_eq!(u64::from(PINGS), pongs + skipped);
+    assert!(skipped > 0, "all of them fitted into the kernel's buffers");
+    // Nothing is owed any more.
+    client.send(&masked(0x89, b"one more"));
+    client.expect(&unmasked(0x8a, b"one more"));
+}
+
+#[test]
+fn a_client_that_says_nothing_is_closed_with_4009_if_so_configured() {
+    let server = TestServer::with(|config| {
+        config.timeouts.idle = Some(Duration::from_millis(100));
+        config.timeouts.ping_interval = Duration::from_millis(20);
+    });
+    // It answers pings and gets messages: both are no message of its own.
+    let mut client = server.raw_open("/topics/a");
+    let mut pings = 0;
+    let words = loop {
+        let (first, payload) = client.read_frame();
+        match first {
+            0x89 => {
+                pings += 1;
+                client.send(&masked(0x8a, &payload));
+                server.publish("a", "text/plain", b"m");
+            }
+            0x81 => assert_eq!(payload, b"m"),
+            0x88 => break payload,
+            other => panic!("{other:#x}"),
+        }
+    };
+    assert!(pings > 0 && words[..2] == 4009u16.to_be_bytes(), "{pings} pings, {words:?}");
+    client.send(&masked(0x88, &4009u16.to_be_bytes()));
+    server.wait_until("it is counted", |server| closes(server, CloseReason::Idle) == 1);
+}
+
+#[test]
+fn a_client_that_speaks_is_not_idle() {
+    let server = TestServer::with(|config| config.timeouts.idle = Some(Duration::from_millis(300)));
+    let mut client = server.raw_open("/echo");
+    let start = std::time::Instant::now();
+    while start.elapsed() < Duration::from_millis(1000) {
+        client.send(&masked(0x81, b"still here"));
+        client.expect(&unmasked(0x81, b"still here"));
+    }
+    client.expect_close(4009);
 }
 
 /// Connects subscribers until every shard holds at least one.

@@ -8,11 +8,15 @@ pub mod program;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use tungstenite::handshake::client::Request;
 use tungstenite::stream::MaybeTlsStream;
 use tungstenite::{ClientRequestBuilder, Message, WebSocket};
+use wsgate::address::ListenAddress;
 use wsgate::config::Config;
 use wsgate::server::Server;
 use wsgate::stats::{Cell, CloseReason, ShardStats};
@@ -35,11 +39,12 @@ impl TestServer {
 
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut config = Config { listen: any, admin: any, shards: 2, ..Config::default() };
+        let mut config = Config { listen: vec![any.into()], admin: any, shards: 2, ..Config::default() };
         config.timeouts.drain = Duration::from_secs(2);
         change(&mut config);
         let server = Server::start(&config).expect("a gateway on free ports starts");
-        Self { clients: server.clients_address(), admin: server.admin_address(), server: Some(server) }
+        let clients = server.clients_addresses().iter().find_map(ListenAddress::tcp).expect("one is of TCP");
+        Self { clients, admin: server.admin_address(), server: Some(server) }
     }
 
     /// A number, added up over the shards.
@@ -77,6 +82,11 @@ impl TestServer {
     /// Waits until a condition on the counters holds.
     pub fn wait_until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
         wait_until(what, || condition(self));
+    }
+
+    /// Where clients connect, all of it.
+    pub fn addresses(&self) -> &[ListenAddress] {
+        self.server.as_ref().expect("runs until dropped").clients_addresses()
     }
 
     /// Begins to drain; dropping waits for the end.
@@ -213,19 +223,33 @@ impl RawClient {
         Self(stream)
     }
 
+    /// From an address of this machine's own: 127.0.0.1 and up.
+    pub fn connect_from(source: [u8; 4], address: SocketAddr) -> Self {
+        Self::try_connect_from(source, address).expect("the gateway accepts")
+    }
+
+    pub fn try_connect_from(source: [u8; 4], address: SocketAddr) -> std::io::Result<Self> {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("loopback has all of 127.0.0.0/8");
+        socket.connect(&address.into())?;
+        Ok(Self::new(socket.into()))
+    }
+
+    /// At a socket in the file system. A stream is a stream, whatever its type says.
+    pub fn connect_unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).expect("the gateway accepts");
+        stream.set_read_timeout(Some(PATIENCE)).expect("an option of every socket");
+        stream.set_write_timeout(Some(PATIENCE)).expect("an option of every socket");
+        Self(OwnedFd::from(stream).into())
+    }
+
     pub fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).expect("the gateway reads");
     }
 
     /// A minimal upgrade request; the head of the answer, which must be a 101.
     pub fn upgrade(&mut self, path: &str, host: SocketAddr) -> String {
-        self.send(
-            format!(
-                "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            )
-            .as_bytes(),
-        );
+        self.send(&upgrade_request(path, host));
         let head = self.read_head();
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         head
@@ -383,6 +407,15 @@ impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
+}
+
+/// A minimal upgrade request.
+pub fn upgrade_request(path: &str, host: SocketAddr) -> Vec<u8> {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    request.into_bytes()
 }
 
 /// The bytes that hexadecimal digits stand for; blanks are skipped.

@@ -2,10 +2,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 
+use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{PATIENCE, RawClient, wait_until};
@@ -20,6 +22,7 @@ pub struct Program {
     log: Receiver<String>,
     /// The line that said that it is ready.
     pub start_line: String,
+    /// The first address of TCP, if there is one.
     pub clients: SocketAddr,
     pub admin: SocketAddr,
 }
@@ -42,6 +45,19 @@ impl Program {
         Self::spawn(command("sh").args(["-c", &script, PROGRAM]).args(FREE_PORTS).args(arguments))
     }
 
+    /// With exactly these arguments, and what else the test changes.
+    pub fn start_as(arguments: &[&str], change: impl FnOnce(&mut Command)) -> Self {
+        let mut command = command(PROGRAM);
+        command.args(arguments);
+        change(&mut command);
+        Self::spawn(&mut command)
+    }
+
+    /// As systemd starts it: with these descriptors from 3 on, and their names.
+    pub fn start_with_sockets(sockets: Vec<(OwnedFd, &str)>, arguments: &[&str]) -> Self {
+        Self::spawn(&mut command_with_sockets(sockets, arguments))
+    }
+
     fn spawn(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the program was built");
         let stderr = child.stderr.take().expect("it is piped");
@@ -55,8 +71,9 @@ impl Program {
         let any = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut program = Self { child, log, start_line: String::new(), clients: any, admin: any };
         program.start_line = program.wait_for_line(" ready ");
-        program.clients = address(&program.start_line, "clients=");
-        program.admin = address(&program.start_line, "admin=");
+        let clients = field(&program.start_line, "clients=").split(',').find_map(|one| one.parse().ok());
+        program.clients = clients.unwrap_or(any);
+        program.admin = field(&program.start_line, "admin=").parse().expect("an address");
         program
     }
 
@@ -121,9 +138,30 @@ impl Drop for Program {
     }
 }
 
+fn command_with_sockets(sockets: Vec<(OwnedFd, &str)>, arguments: &[&str]) -> Command {
+    // The shell becomes the program, so the process id is the same.
+    let mut command = command("sh");
+    command.args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\"", PROGRAM]).args(arguments);
+    let names: Vec<_> = sockets.iter().map(|(_, name)| *name).collect();
+    command.env("LISTEN_FDS", sockets.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+    let mappings = sockets.into_iter().zip(3..);
+    let mappings = mappings.map(|((parent_fd, _), child_fd)| FdMapping { parent_fd, child_fd }).collect();
+    command.fd_mappings(mappings).expect("each number once");
+    command
+}
+
+/// As [`run`], as systemd would.
+pub fn run_with_sockets(sockets: Vec<(OwnedFd, &str)>, arguments: &[&str]) -> Output {
+    run_command(&mut command_with_sockets(sockets, arguments), arguments)
+}
+
 /// Runs the program to its end, which must come by itself.
 pub fn run(arguments: &[&str]) -> Output {
-    let mut child = command(PROGRAM).args(arguments).stderr(Stdio::piped()).spawn().expect("the program was built");
+    run_command(command(PROGRAM).args(arguments), arguments)
+}
+
+fn run_command(command: &mut Command, arguments: &[&str]) -> Output {
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the program was built");
     let start = std::time::Instant::now();
     while child.try_wait().expect("it is our child").is_none() {
         if start.elapsed() > PATIENCE {
@@ -139,13 +177,16 @@ pub fn run(arguments: &[&str]) -> Output {
 fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     command.current_dir(Path::new(env!("CARGO_TARGET_TMPDIR"))).stdin(Stdio::null()).stdout(Stdio::piped());
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"WSGATE_")) {
-        command.env_remove(name);
+    const OURS: [&str; 4] = ["WSGATE_", "LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_"];
+    for (name, _) in std::env::vars_os() {
+        if OURS.iter().any(|ours| name.as_encoded_bytes().starts_with(ours.as_bytes())) {
+            command.env_remove(name);
+        }
     }
     command
 }
 
-fn address(line: &str, field: &str) -> SocketAddr {
-    let value = line.split_whitespace().find_map(|word| word.strip_prefix(field)).unwrap_or_else(|| panic!("{line}"));
-    value.parse().unwrap_or_else(|error| panic!("{line}: {error}"))
+/// What stands behind `name` in a line of the log.
+pub fn field<'a>(line: &'a str, name: &str) -> &'a str {
+    line.split_whitespace().find_map(|word| word.strip_prefix(name)).unwrap_or_else(|| panic!("no {name} in {line}"))
 }
