@@ -1,7 +1,7 @@
 //! Who may connect, by address: how many connections, how many handshakes in a second.
 //!
 //! Shared by all shards, without a lock: a table of atomic counters of fixed size. An
-//! address has one cell in each of [`ROWS`] rows, by a hash whose seed is secret, and the
+//! address has one cell in each of four rows, by a hash whose seed is secret, and the
 //! smallest of its cells counts (a count-min sketch). So
 //!
 //! * memory does not depend on how many addresses there are;

@@ -158,11 +158,8 @@ impl Shard {
         peer.connection.heard(now);
         self.stats.bytes_in.add(bytes.len() as u64);
         let mut input = bytes;
-        if !self.receive_proxy_header(id, &mut input, now) {
-            return;
-        }
-        let Some(peer) = self.table.get_mut(id) else { return };
-        if peer.session.dialect.is_none() && !self.receive_head(id, &mut input, now) {
+        let in_handshake = peer.session.dialect.is_none();
+        if in_handshake && !(self.receive_proxy_header(id, &mut input, now) && self.receive_head(id, &mut input, now)) {
             return;
         }
         self.receive_frames(id, &mut input, now);

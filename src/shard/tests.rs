@@ -57,7 +57,7 @@ fn on_the_owners_shard_the_upgrade_is_answered_at_once() {
 #[test]
 fn the_largest_log_goes_first_and_private_queues_go_last() {
     let mut pair = Pair::new();
-    let mut reader = |pair: &mut Pair, n: usize| {
+    let reader = |pair: &mut Pair, n: usize| {
         let peer = pair.open(OWNER, &format!("/topics/{}", topic(n)));
         pair.transport(peer).room = Some(0);
         peer
