@@ -20,6 +20,7 @@ use wsgate::proto::frame::{OpCode, SERVER_HEADER_BYTES_MAX, append_server};
 const MESSAGES_PER_SEND_MAX: usize = 64;
 /// Holds the longest frame of any row whole.
 const READ_BUFFER_BYTES: usize = 128 * 1024;
+const PAGE_BYTES: usize = 4096;
 const EVENTS_PER_TURN_MAX: usize = 1024;
 const LISTENER: Token = Token(usize::MAX);
 const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
@@ -112,7 +113,7 @@ impl Floor {
             unparsed: 0,
             frames: server_frames(frame_out),
             frame_out,
-            buffer: vec![0; READ_BUFFER_BYTES],
+            buffer: vec![0; READ_BUFFER_BYTES + PAGE_BYTES],
         })
     }
 
@@ -167,25 +168,28 @@ impl Floor {
             if !connection.unsent.is_empty() {
                 return Ok(());
             }
-            let n = match connection.stream.read(&mut self.buffer) {
+            // From a page on, where the kernel copies fastest.
+            let start = self.buffer.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES);
+            let buffer = &mut self.buffer[start..][..READ_BUFFER_BYTES];
+            let n = match connection.stream.read(buffer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(n) => n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             };
             match connection.does {
-                Does::Echo => connection.send(&self.buffer[..n])?,
+                Does::Echo => connection.send(&buffer[..n])?,
                 Does::Publish => self.publish(n),
                 Does::Subscribe => {}
                 Does::Nothing => {
-                    connection.does = Does::from_request(&self.buffer[..n]).ok_or(ErrorKind::InvalidData)?;
+                    connection.does = Does::from_request(&buffer[..n]).ok_or(ErrorKind::InvalidData)?;
                     connection.send(SWITCHING)?;
                     if connection.does == Does::Subscribe {
                         self.subscribers.push(index);
                     }
                 }
             }
-            if n < self.buffer.len() {
+            if n < READ_BUFFER_BYTES {
                 return Ok(());
             }
         }

@@ -161,7 +161,18 @@ impl Connection {
         self.outbound.append_frame(kind.opcode(), payload, pool);
     }
 
-    /// Whether published bytes can go straight to the transport, with no queue between.
+    /// The same with a message that becomes the reply's payload as it is.
+    pub fn reply_with(&mut self, kind: MessageKind, message: Vec<u8>, pool: &mut OutboundPool) {
+        self.outbound.append_frame_of(kind.opcode(), message, pool);
+    }
+
+    /// Queues replies that are framed already, of which the transport took the beginning.
+    /// They come before all that is queued.
+    pub fn keep_replies(&mut self, frames: &[u8], pool: &mut OutboundPool) {
+        self.outbound.prepend(frames, pool);
+    }
+
+    /// Whether bytes can go straight to the transport, with no queue between.
     pub fn takes_directly(&self) -> bool {
         self.is_open() && !self.blocked && self.outbound.bytes() == 0
     }

@@ -12,6 +12,7 @@ use super::Segments;
 use crate::buffer::{Batch, BufferPool, RetainedBytes};
 use crate::limits::SEGMENTS_PER_SEND_MAX;
 use crate::proto::close::CloseCode;
+use crate::proto::copy;
 use crate::proto::frame::{self, CONTROL_PAYLOAD_BYTES_MAX, OpCode};
 
 /// A private segment that has grown beyond this is left alone and a new one begun,
@@ -36,6 +37,11 @@ pub struct OutboundPool {
 }
 
 impl OutboundPool {
+    /// An empty buffer, for a message that may become a reply.
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        self.buffers.take()
+    }
+
     /// Bytes of memory that queues keep alive. A batch that waits in several counts once.
     pub fn waiting_bytes(&self) -> u64 {
         self.retained.get() + self.private_bytes
@@ -100,6 +106,29 @@ impl Outbound {
     /// Queues a frame for this peer alone.
     pub(super) fn append_frame(&mut self, opcode: OpCode, payload: &[u8], pool: &mut OutboundPool) {
         self.append_with(pool, |out| frame::append_server(out, opcode, payload));
+    }
+
+    /// The same with a payload that becomes part of the queue as it is.
+    pub(super) fn append_frame_of(&mut self, opcode: OpCode, payload: Vec<u8>, pool: &mut OutboundPool) {
+        self.append_with(pool, |out| frame::append_server_header(out, opcode, payload.len()));
+        if let Some(queue) = &mut self.0 {
+            queue.bytes += payload.len();
+            queue.private_bytes += payload.len();
+            pool.private_bytes += payload.len() as u64;
+            queue.segments.push_back(Segment::Private(payload));
+        }
+    }
+
+    /// Queues bytes before all others; none of those may have left in part.
+    pub(super) fn prepend(&mut self, bytes: &[u8], pool: &mut OutboundPool) {
+        let mut buffer = pool.buffers.take();
+        copy::append(&mut buffer, bytes);
+        let queue = self.queue(pool);
+        debug_assert_eq!(queue.first_sent, 0);
+        queue.segments.push_front(Segment::Private(buffer));
+        queue.bytes += bytes.len();
+        queue.private_bytes += bytes.len();
+        pool.private_bytes += bytes.len() as u64;
     }
 
     /// Queues a Close frame; words that do not fit are cut at a character's end.

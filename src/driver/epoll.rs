@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,12 +20,13 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::clock::Clock;
 use super::mailbox::Post;
+use super::receive_buffer::ReceiveBuffer;
 use crate::command::Envelope;
 use crate::connection::Output;
 use crate::id::ConnectionId;
 use crate::limits::{
     ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, DRAIN_RETRY_MS, ENVELOPES_PER_TURN_MAX, EVENTS_PER_TURN_MAX, FLUSH_SLICE_US,
-    FLUSHES_PER_LOOK, FLUSHES_PER_TURN_MAX, PUBLISH_RETRY_MS, RECEIVE_BUFFER_BYTES,
+    FLUSHES_PER_LOOK, FLUSHES_PER_TURN_MAX, PUBLISH_RETRY_MS,
 };
 use crate::shard::Shard;
 use crate::stats::{Cell, ShardStats};
@@ -64,7 +66,7 @@ pub struct EventLoop {
     readable: VecDeque<ConnectionId>,
     /// Number of the turn, modulo 2³²: tells whether a socket was sent to in this one.
     turn: u32,
-    receive_buffer: Box<[u8]>,
+    receive_buffer: ReceiveBuffer,
     /// Set once draining began.
     drain_until: Option<Time>,
     /// What all shards count, to know the connections of the process.
@@ -122,7 +124,7 @@ impl EventLoop {
             sockets: Vec::new(),
             readable: VecDeque::new(),
             turn: 0,
-            receive_buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
+            receive_buffer: ReceiveBuffer::new(),
             drain_until: None,
             process,
         })
@@ -144,6 +146,7 @@ impl EventLoop {
         // 1. Wait, unless something is left to do.
         self.wait(events)?;
         let now = self.clock.now();
+        self.turn = self.turn.wrapping_add(1);
         // 2. What the kernel reports.
         for event in events.iter() {
             self.take_event(event);
@@ -306,7 +309,8 @@ impl EventLoop {
                 // A short read means that the kernel has no more, and the next byte makes a
                 // new edge.
                 let more = n == self.receive_buffer.len() || socket.peer_ended;
-                self.shard.receive(id, &mut self.receive_buffer[..n], now);
+                let replies = self.shard.receive(id, &mut self.receive_buffer[..n], now);
+                self.reply(id, replies);
                 if more {
                     list_readable(&mut self.readable, &mut self.sockets, id);
                 }
@@ -316,6 +320,36 @@ impl EventLoop {
                 ErrorKind::Interrupted => list_readable(&mut self.readable, &mut self.sockets, id),
                 _ => self.shard.transport_failed(id),
             },
+        }
+    }
+
+    /// Sends replies that lie in the receive buffer, which the next read overwrites.
+    fn reply(&mut self, id: ConnectionId, replies: Range<usize>) {
+        let Some(socket) = socket_mut(&mut self.sockets, id) else { return };
+        let mut rest = &self.receive_buffer[replies];
+        while !rest.is_empty() {
+            let result = socket.stream.write(rest);
+            self.shard.stats().sends.add(1);
+            if std::mem::replace(&mut socket.flushed_in, self.turn) != self.turn {
+                self.shard.stats().flushes.add(1);
+            }
+            match result {
+                Ok(n) => {
+                    self.shard.replied(n);
+                    rest = &rest[n..];
+                    if rest.is_empty() {
+                        return;
+                    }
+                    self.shard.stats().sends_short.add(1);
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => continue,
+                    ErrorKind::WouldBlock => {}
+                    _ => return self.shard.transport_failed(id),
+                },
+            }
+            self.shard.keep_replies(id, rest);
+            return self.wait_writable(id);
         }
     }
 
@@ -334,7 +368,6 @@ impl EventLoop {
 
     /// A slice of what is to be flushed, bounded in number and in time.
     fn flush(&mut self, now: Time) {
-        self.turn = self.turn.wrapping_add(1);
         let until = self.clock.now() + Duration::from_micros(FLUSH_SLICE_US);
         for n in 1..=FLUSHES_PER_TURN_MAX {
             let Some(id) = self.shard.next_flush(now) else { break };

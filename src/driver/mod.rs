@@ -12,4 +12,5 @@ pub mod clock;
 pub mod epoll;
 pub mod machine;
 pub mod mailbox;
+mod receive_buffer;
 pub mod socket;

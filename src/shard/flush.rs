@@ -137,6 +137,17 @@ impl Shard {
         }
     }
 
+    /// The transport took `n` bytes of the replies that [`Shard::receive`] returned.
+    pub fn replied(&mut self, n: usize) {
+        self.stats.bytes_out.add(n as u64);
+    }
+
+    /// Queues the rest of such replies.
+    pub fn keep_replies(&mut self, id: ConnectionId, rest: &[u8]) {
+        self.with_queue_counted(id, |connection, pool| connection.keep_replies(rest, pool));
+        self.mark_dirty(id);
+    }
+
     /// The transport takes nothing more until [`Shard::writable`].
     pub fn blocked(&mut self, id: ConnectionId) {
         let Some(peer) = self.table.get_mut(id) else { return };

@@ -113,7 +113,9 @@ impl Shard {
         let Some(peer) = self.table.get_mut(id) else { return };
         let Some(mut accepted) = peer.connection.confirm() else { return };
         self.open(id, &accepted.upgrade);
-        self.receive_frames(id, &mut accepted.early.as_mut_slice(), now);
+        // The 101 waits, so the replies wait behind it.
+        let replies = self.receive_frames(id, &mut accepted.early, now);
+        debug_assert!(replies.is_empty());
         self.resume_reading(id);
     }
 

@@ -23,6 +23,7 @@ mod table;
 mod timer_wheel;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::command::{Address, Envelope};
@@ -159,15 +160,26 @@ impl Shard {
     }
 
     /// The transport brought bytes, which are used up; their memory is scratch.
-    pub fn receive(&mut self, id: ConnectionId, bytes: &mut [u8], now: Time) {
-        let Some(peer) = self.table.get_mut(id) else { return };
+    ///
+    /// What is to be sent first of all may lie there then, as the range that is returned.
+    /// The caller offers it to the transport at once, tells [`Shard::replied`] how much
+    /// that took, and if not all, [`Shard::keep_replies`] the rest.
+    #[must_use]
+    pub fn receive(&mut self, id: ConnectionId, bytes: &mut [u8], now: Time) -> Range<usize> {
+        let Some(peer) = self.table.get_mut(id) else { return 0..0 };
         peer.connection.heard(now);
-        self.stats.bytes_in.add(bytes.len() as u64);
-        let mut input = bytes;
-        if peer.session.dialect.is_none() && !self.receive_head(id, &mut input, now) {
-            return;
+        let len = bytes.len();
+        self.stats.bytes_in.add(len as u64);
+        let mut head = 0;
+        if peer.session.dialect.is_none() {
+            let mut input = &mut *bytes;
+            if !self.receive_head(id, &mut input, now) {
+                return 0..0;
+            }
+            head = len - input.len();
         }
-        self.receive_frames(id, &mut input, now);
+        let replies = self.receive_frames(id, &mut bytes[head..], now);
+        head + replies.start..head + replies.end
     }
 
     /// The peer ended its direction of the transport.

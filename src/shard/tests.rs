@@ -44,6 +44,43 @@ fn the_upgrade_is_answered_once_the_owner_has_acknowledged_and_early_frames_are_
 }
 
 #[test]
+fn echoes_keep_their_order_whatever_is_between_them_and_however_little_the_transport_takes() {
+    let long = "x".repeat(5_000);
+    let ping = masked(0x89, b"?");
+    // A message in two frames is no slice of the input.
+    let fragments = [masked(0x01, long.as_bytes()), masked(0x80, b"end")].concat();
+    let input = [text("one"), text(&long), text("two"), ping, text("three"), fragments, text("four")].concat();
+    let both = format!("{long}end");
+    let expected = [
+        delivered("one"),
+        delivered(&long),
+        delivered("two"),
+        b"\x8a\x01?".to_vec(),
+        delivered("three"),
+        delivered(&both),
+        delivered("four"),
+    ]
+    .concat();
+    for room in [None, Some(0), Some(1), Some(4), Some(5), Some(3_000), Some(5_014), Some(expected.len() - 1)] {
+        for cut in [0, 3, 9, 2_000, 5_020, input.len() - 1] {
+            let mut pair = Pair::new();
+            let peer = pair.open(OWNER, "/echo");
+            let before = pair.stats[OWNER].bytes_out.get();
+            pair.transport(peer).room = room;
+            pair.send(peer, &input[..cut]);
+            pair.flush();
+            pair.send(peer, &input[cut..]);
+            pair.flush();
+            pair.unblock(peer);
+            pair.settle();
+            assert!(pair.take(peer) == expected, "room {room:?}, cut at {cut}");
+            assert_eq!(pair.stats[OWNER].queue_bytes.get(), 0);
+            assert_eq!(pair.stats[OWNER].bytes_out.get(), before + expected.len() as u64);
+        }
+    }
+}
+
+#[test]
 fn on_the_owners_shard_the_upgrade_is_answered_at_once() {
     let mut pair = Pair::new();
     let peer = pair.accept(OWNER);
@@ -190,7 +227,7 @@ fn a_late_id_does_nothing_to_the_slots_next_tenant() {
     let now = pair.now;
     let shard = &mut pair.shards[OWNER];
     assert!(!shard.wants_read(gone.id));
-    shard.receive(gone.id, &mut text("not from the tenant"), now);
+    assert!(shard.receive(gone.id, &mut text("not from the tenant"), now).is_empty());
     shard.peer_ended(gone.id, now);
     shard.transport_failed(gone.id);
     shard.blocked(gone.id);

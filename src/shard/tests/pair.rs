@@ -109,8 +109,24 @@ impl Pair {
         if self.shards[peer.shard].wants_read(peer.id) {
             let mut bytes: Vec<u8> = self.transport(peer).unread.drain(..).collect();
             if !bytes.is_empty() {
-                self.shards[peer.shard].receive(peer.id, &mut bytes, self.now);
+                let replies = self.shards[peer.shard].receive(peer.id, &mut bytes, self.now);
+                self.reply(peer, &bytes[replies]);
             }
+        }
+    }
+
+    fn reply(&mut self, peer: Peer, bytes: &[u8]) {
+        let transport = self.transport(peer);
+        let taken = transport.room.map_or(bytes.len(), |room| room.min(bytes.len()));
+        transport.sent.extend_from_slice(&bytes[..taken]);
+        if let Some(room) = &mut transport.room {
+            *room -= taken;
+        }
+        let shard = &mut self.shards[peer.shard];
+        shard.replied(taken);
+        if taken < bytes.len() {
+            shard.keep_replies(peer.id, &bytes[taken..]);
+            shard.blocked(peer.id);
         }
     }
 
@@ -282,20 +298,27 @@ pub(super) fn request(path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A frame of a client, masked with zeros; short ones only.
+/// A frame of a client, masked with zeros; up to 64 KiB.
 pub(super) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
-    assert!(payload.len() < 126);
-    [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+    let mut frame = [vec![first], length(payload), vec![0; 4], payload.to_vec()].concat();
+    frame[1] |= 0x80;
+    frame
+}
+
+fn length(payload: &[u8]) -> Vec<u8> {
+    match u16::try_from(payload.len()).expect("up to 64 KiB") {
+        len @ 0..126 => vec![len as u8],
+        len => [&[126], len.to_be_bytes().as_slice()].concat(),
+    }
 }
 
 pub(super) fn text(words: &str) -> Vec<u8> {
     masked(0x81, words.as_bytes())
 }
 
-/// A frame of a server; short ones only.
+/// A frame of a server; up to 64 KiB.
 pub(super) fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
-    assert!(payload.len() < 126);
-    [&[first, payload.len() as u8], payload].concat()
+    [vec![first], length(payload), payload.to_vec()].concat()
 }
 
 pub(super) fn delivered(words: &str) -> Vec<u8> {
