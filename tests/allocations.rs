@@ -46,6 +46,7 @@ fn settings(connections_max: usize) -> ShardSettings {
             limits: ServiceLimits { echo: 1 << 20, greeting: 1 << 20, plain: 1 << 20 },
         },
         origin: Arc::default(),
+        tls: None,
     }
 }
 

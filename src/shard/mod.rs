@@ -18,6 +18,7 @@ mod flush;
 mod handshake;
 mod mail;
 mod messages;
+mod secure;
 mod session;
 mod table;
 mod timer_wheel;
@@ -26,7 +27,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::command::{Address, Envelope};
-use crate::connection::{Connection, Deadlines, Expired, OutboundPool, QueueBounds};
+use crate::connection::{Connection, Deadlines, Expired, OutboundPool, QueueBounds, TlsSettings};
 use crate::dialect::Routes;
 use crate::hub::{Hub, HubSettings, Outbox};
 use crate::id::ConnectionId;
@@ -35,6 +36,7 @@ use crate::proto::message::AssemblyPool;
 use crate::stats::{CloseReason, ShardStats};
 use crate::time::Time;
 use flush::InHand;
+use secure::HandshakeTurns;
 use session::Session;
 use table::Table;
 use timer_wheel::TimerWheel;
@@ -56,6 +58,8 @@ pub struct ShardSettings {
     pub routes: Routes,
     /// To whom.
     pub origin: Arc<OriginPolicy>,
+    /// How TLS is spoken; without it, nobody speaks it.
+    pub tls: Option<TlsSettings>,
 }
 
 /// One core's share of the gateway. See the module.
@@ -78,6 +82,9 @@ pub struct Shard {
     assembly_pool: AssemblyPool,
     /// Published bytes that a transport is being offered.
     in_hand: Option<InHand>,
+    handshake_turns: HandshakeTurns,
+    /// What records say, while they are read or made. Empty in between.
+    plaintext: Vec<u8>,
 }
 
 /// A table entry.
@@ -106,6 +113,8 @@ impl Shard {
             outbound_pool: OutboundPool::default(),
             assembly_pool: AssemblyPool::default(),
             in_hand: None,
+            handshake_turns: HandshakeTurns::default(),
+            plaintext: Vec::new(),
             settings,
             stats,
         }
@@ -147,6 +156,9 @@ impl Shard {
     /// Whether the transport may be read now. If not, the caller leaves the bytes where
     /// they are until [`Shard::next_resumed`] names the connection.
     pub fn wants_read(&mut self, id: ConnectionId) -> bool {
+        if self.defers_handshake(id) {
+            return false;
+        }
         let Some(peer) = self.table.get_mut(id) else { return false };
         let wanted = !peer.publisher_paused && peer.connection.wants_read(&self.settings.queue);
         peer.read_pending = !wanted;
@@ -163,6 +175,22 @@ impl Shard {
         let Some(peer) = self.table.get_mut(id) else { return };
         peer.connection.heard(now);
         self.stats.bytes_in.add(bytes.len() as u64);
+        if let Some(&first) = bytes.first()
+            && self.settings.tls.is_some()
+            && peer.connection.awaits_first_byte()
+            && !self.choose_transport(id, first, now)
+        {
+            return;
+        }
+        match self.table.get(id) {
+            Some(peer) if peer.connection.is_secured() => self.receive_ciphertext(id, bytes, now),
+            _ => self.receive_plaintext(id, bytes, now),
+        }
+    }
+
+    /// What a peer says, whatever its transport is.
+    fn receive_plaintext(&mut self, id: ConnectionId, bytes: &mut [u8], now: Time) {
+        let Some(peer) = self.table.get(id) else { return };
         let mut input = bytes;
         if peer.session.dialect.is_none() && !self.receive_head(id, &mut input, now) {
             return;
@@ -172,6 +200,12 @@ impl Shard {
 
     /// The peer ended its direction of the transport.
     pub fn peer_ended(&mut self, id: ConnectionId, now: Time) {
+        self.count_cut(id);
+        self.end_of_input(id, now);
+    }
+
+    /// Nothing more will come from a peer.
+    fn end_of_input(&mut self, id: ConnectionId, now: Time) {
         let Some(peer) = self.table.get_mut(id) else { return };
         peer.connection.peer_ended(now);
         self.settle(id);
