@@ -33,7 +33,7 @@ pub enum Failure {
     #[error("no answer to the upgrade within {0:?}")]
     HandshakeTimeout(Duration),
     /// TLS failed: the certificate is refused, or the server broke the protocol.
-    #[error("TLS: {0}")]
+    #[error("{0}")]
     Tls(#[from] rustls::Error),
     /// The server broke the protocol.
     #[error("{0}")]
