@@ -26,7 +26,7 @@ use crate::stats::ShardStats;
 pub use tls::TlsError;
 
 use tls::Certificates;
-use worker::Worker;
+use worker::{Common, Worker};
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -119,13 +119,14 @@ impl Server {
         let control = Control::start(settings, admin_listener, control_post, bell, stats.clone())?;
 
         let listeners = listeners.listen().map_err(|error| bind("listen", clients_address, error))?;
+        let common = Common { origin, tls, clock, process: stats.clone() };
         let workers = listeners
             .into_iter()
             .zip(posts)
             .enumerate()
             .map(|(index, (listener, post))| {
                 let hub = HubSettings { shard: ShardId(index as u16), ..hub.clone() };
-                Worker::start(config, hub, origin.clone(), tls.clone(), listener, post, clock, stats.clone())
+                Worker::start(config, hub, common.clone(), listener, post)
             })
             .collect::<io::Result<Vec<_>>>()?;
         Ok(Self { clients: clients_address, admin: admin_address, workers, control, stats, certificates })

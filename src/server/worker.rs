@@ -22,17 +22,25 @@ pub(super) struct Worker {
     thread: JoinHandle<io::Result<()>>,
 }
 
+/// What all shards have in common beside numbers.
+#[derive(Clone)]
+pub(super) struct Common {
+    pub(super) origin: Arc<OriginPolicy>,
+    pub(super) tls: Option<TlsSettings>,
+    pub(super) clock: Clock,
+    /// What each of them counts.
+    pub(super) process: Arc<[Arc<ShardStats>]>,
+}
+
 impl Worker {
     pub(super) fn start(
         config: &Config,
         hub: HubSettings,
-        origin: Arc<OriginPolicy>,
-        tls: Option<TlsSettings>,
+        common: Common,
         listener: TcpListener,
         post: Post,
-        clock: Clock,
-        process: Arc<[Arc<ShardStats>]>,
     ) -> io::Result<Self> {
+        let Common { origin, tls, clock, process } = common;
         let (index, shards) = (hub.shard.index(), hub.shards);
         let shard_settings = shard_settings(config, hub, origin, tls);
         let loop_settings = LoopSettings {
