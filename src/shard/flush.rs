@@ -119,7 +119,7 @@ impl Shard {
 
     /// What the transport of a connection is to do next.
     pub fn output(&mut self, id: ConnectionId) -> Output<'_> {
-        let secured = self.table.get(id).is_some_and(|peer| peer.connection.is_secured());
+        let secured = self.is_secured(id);
         if secured {
             self.encrypt_next(id);
         }
@@ -135,9 +135,11 @@ impl Shard {
     /// The transport took `n` bytes.
     pub fn sent(&mut self, id: ConnectionId, n: usize) {
         self.stats.bytes_out.add(n as u64);
-        if let Some(peer) = self.table.get_mut(id).filter(|peer| peer.connection.is_secured()) {
+        if self.is_secured(id) {
             // What it stands for was counted when it was encrypted.
-            peer.connection.sent_ciphertext(n, &mut self.outbound_pool);
+            if let Some(peer) = self.table.get_mut(id) {
+                peer.connection.sent_ciphertext(n, &mut self.outbound_pool);
+            }
             return;
         }
         if let Some(in_hand) = self.in_hand.as_mut().filter(|in_hand| in_hand.connection == id) {

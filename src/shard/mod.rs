@@ -182,9 +182,10 @@ impl Shard {
         {
             return;
         }
-        match self.table.get(id) {
-            Some(peer) if peer.connection.is_secured() => self.receive_ciphertext(id, bytes, now),
-            _ => self.receive_plaintext(id, bytes, now),
+        if self.is_secured(id) {
+            self.receive_ciphertext(id, bytes, now);
+        } else {
+            self.receive_plaintext(id, bytes, now);
         }
     }
 

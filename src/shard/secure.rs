@@ -40,6 +40,12 @@ impl Shard {
         }
     }
 
+    /// Whether a peer speaks TLS.
+    pub(super) fn is_secured(&self, id: ConnectionId) -> bool {
+        // Without certificates nobody is looked up for that.
+        self.settings.tls.is_some() && self.table.get(id).is_some_and(|peer| peer.connection.is_secured())
+    }
+
     /// Whether a connection has to wait for the next turn with its TLS handshake; if so,
     /// it is resumed then.
     pub(super) fn defers_handshake(&mut self, id: ConnectionId) -> bool {
