@@ -52,7 +52,7 @@ fn serve(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
         "ready"
     );
     if config.mode == Mode::Development && std::io::stderr().is_terminal() {
-        print_hints(&server);
+        print_hints(&server, if config.tls.certificates.is_empty() { "ws" } else { "wss" });
     }
     let (ended, mut all_ended) = oneshot::channel();
     runtime.block_on(async {
@@ -75,13 +75,13 @@ fn serve(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// What a newcomer can try; for people, so not in the log.
-fn print_hints(server: &Server) {
+fn print_hints(server: &Server, scheme: &str) {
     let (clients, admin) = (server.clients_address(), server.admin_address());
     eprintln!(
-        "\nSubscribe with a WebSocket client to  ws://{clients}/topics/room\n\
+        "\nSubscribe with a WebSocket client to  {scheme}://{clients}/topics/room\n\
          Publish from a back end               curl http://{admin}/topics/room -d hello\n\
          Look at it                            curl http://{admin}/metrics\n\
-         Put load on it                        cargo run --release -p loadgen -- fanout ws://{clients}/topics/room\n"
+         Put load on it                        cargo run --release -p loadgen -- fanout {scheme}://{clients}/topics/room\n"
     );
 }
 

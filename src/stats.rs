@@ -49,6 +49,8 @@ pub enum CloseReason {
     ProtocolError,
     /// A message over the limit (1009).
     MessageTooLong,
+    /// The peer broke TLS, or its handshake was refused.
+    TlsError,
     /// The peer did what it has no right to (1008).
     PolicyViolation,
     /// The peer read too slowly and would have lost messages (4008).
@@ -63,13 +65,14 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::PeerClosed,
         Self::PeerVanished,
         Self::NotUpgraded,
         Self::HandshakeTimeout,
         Self::ProtocolError,
         Self::MessageTooLong,
+        Self::TlsError,
         Self::PolicyViolation,
         Self::SlowConsumer,
         Self::QueueMemory,
@@ -86,6 +89,7 @@ impl CloseReason {
             Self::HandshakeTimeout => "handshake_timeout",
             Self::ProtocolError => "protocol_error",
             Self::MessageTooLong => "message_too_long",
+            Self::TlsError => "tls_error",
             Self::PolicyViolation => "policy_violation",
             Self::SlowConsumer => "slow_consumer",
             Self::QueueMemory => "queue_memory",
@@ -171,6 +175,16 @@ pub struct ShardStats {
     pub flushes: Cell,
     /// Times that a socket took less than it was given.
     pub sends_short: Cell,
+    /// TLS handshakes completed.
+    pub tls_handshakes: Cell,
+    /// TLS handshakes that failed, took too long or were left.
+    pub tls_handshakes_failed: Cell,
+    /// Times that a TLS handshake had to wait for the next turn.
+    pub tls_handshakes_deferred: Cell,
+    /// Plain HTTP requests where only TLS is spoken.
+    pub tls_plaintext_refused: Cell,
+    /// TLS streams that ended without close_notify: what the peer said may be cut.
+    pub tls_truncated: Cell,
     /// Gauge: 1 while accepting pauses, since descriptors or slots ran out.
     pub accept_paused: Cell,
     /// Times that accepting was paused.

@@ -364,6 +364,11 @@ fn metrics_are_open_metrics_and_complete() {
         "sends",
         "sent_bytes",
         "short_sends",
+        "tls_handshakes",
+        "tls_handshakes_deferred",
+        "tls_handshakes_failed",
+        "tls_plaintext_refused",
+        "tls_truncated",
         "wakes",
     ];
     let gauges = [

@@ -7,13 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
-use wsgate::connection::{Deadlines, Output, QueueBounds};
+use rustls::client::Resumption;
+use rustls::crypto::ring;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
+use rustls::unbuffered::ConnectionState;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use wsgate::buffer::BufferPool;
+use wsgate::connection::{Deadlines, Output, QueueBounds, TlsSettings};
 use wsgate::dialect::{Routes, ServiceLimits};
 use wsgate::hub::HubSettings;
 use wsgate::id::{ConnectionId, ShardId};
 use wsgate::shard::{Shard, ShardSettings};
 use wsgate::stats::ShardStats;
 use wsgate::time::Time;
+use wsgate::tls::ClientStream;
 
 /// A power of two, so that vectors that double fit exactly.
 const MANY: usize = 1 << 14;
@@ -46,6 +54,7 @@ fn settings(connections_max: usize) -> ShardSettings {
             limits: ServiceLimits { echo: 1 << 20, greeting: 1 << 20, plain: 1 << 20 },
         },
         origin: Arc::default(),
+        tls: None,
     }
 }
 
@@ -301,4 +310,220 @@ fn what_was_busy_holds_no_more_than_what_never_was() {
         }
     });
     assert_eq!(busy, quiet);
+}
+
+/// Connections over TLS that are counted; each takes a handshake.
+const SECURE: usize = 1 << 8;
+const NAME: &str = "gateway.example";
+
+/// Both ends' settings, as the gateway makes its own.
+fn tls() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let mut server = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap())
+        .unwrap();
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    server.ticketer = ring::Ticketer::new().unwrap();
+    server.send_tls13_tickets = 1;
+    let mut roots = RootCertStore::empty();
+    roots.add(cert.der().clone()).unwrap();
+    let mut client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    // It would keep tickets.
+    client.resumption = Resumption::disabled();
+    (Arc::new(server), Arc::new(client))
+}
+
+/// Lets a client and a server talk until the client's handshake is complete and what it
+/// says is read. `serve` gets what came and returns what the server sends.
+fn secure(client: &mut ClientStream, words: &[u8], mut serve: impl FnMut(&mut [u8]) -> Vec<u8>) {
+    let mut pool = BufferPool::default();
+    client.begin(&mut pool).unwrap();
+    let mut said = false;
+    while !said || !client.unsent().is_empty() {
+        if !client.is_handshaking() && !said {
+            client.encrypt(words, &mut pool).unwrap();
+            said = true;
+        }
+        let mut bytes = client.unsent().to_vec();
+        client.sent(bytes.len(), &mut pool);
+        client.receive(&mut serve(&mut bytes), &mut Vec::new(), &mut pool).unwrap();
+    }
+}
+
+/// Bytes that rustls alone keeps for an open connection: the least that TLS takes.
+fn bytes_of_bare_rustls(server: &Arc<ServerConfig>, client: &Arc<ClientConfig>) -> u64 {
+    let mut kept = Vec::with_capacity(SECURE);
+    let info = measure(|| {
+        for _ in 0..SECURE {
+            let mut connection = Box::new(UnbufferedServerConnection::new(server.clone()).unwrap());
+            secure(&mut new_client(client), b"request", |bytes| serve_bare(&mut connection, bytes));
+            kept.push(connection);
+        }
+    });
+    (info.bytes_current / SECURE as i64) as u64
+}
+
+fn serve_bare(connection: &mut UnbufferedServerConnection, bytes: &mut [u8]) -> Vec<u8> {
+    let mut answer = Vec::new();
+    let mut used = 0;
+    loop {
+        let status = connection.process_tls_records(&mut bytes[used..]);
+        used += status.discard;
+        match status.state.unwrap() {
+            ConnectionState::ReadTraffic(mut traffic) => while traffic.next_record().is_some() {},
+            ConnectionState::EncodeTlsData(mut data) => {
+                let start = answer.len();
+                answer.resize(start + 4096, 0);
+                let len = data.encode(&mut answer[start..]).unwrap();
+                answer.truncate(start + len);
+            }
+            ConnectionState::TransmitTlsData(data) => data.done(),
+            _ => return answer,
+        }
+    }
+}
+
+/// A driver whose clients may speak TLS.
+fn secure_driver(server: &Arc<ServerConfig>) -> Driver {
+    let tls = Some(TlsSettings { config: server.clone(), allow_plaintext: true });
+    let settings = ShardSettings { tls, ..settings(2 * SECURE) };
+    Driver { shard: Shard::new(settings, Arc::default(), Time::ZERO), scratch: Vec::new(), sent: 0 }
+}
+
+/// What the shard offers a connection, and nobody else.
+fn take_output(shard: &mut Shard, id: ConnectionId) -> Vec<u8> {
+    let mut taken = Vec::new();
+    while let Some(other) = shard.next_flush(Time::ZERO) {
+        assert_eq!(other, id);
+        loop {
+            match shard.output(id) {
+                Output::Send(bytes) => {
+                    let n = bytes.len();
+                    taken.extend_from_slice(bytes);
+                    shard.sent(id, n);
+                }
+                Output::Idle => break,
+                _ => panic!("the connection is open, and TLS has one piece at a time"),
+            }
+        }
+    }
+    taken
+}
+
+fn open_secure(driver: &mut Driver, client: &mut ClientStream, path: &str) -> ConnectionId {
+    let id = driver.shard.accept(Time::ZERO).expect("the table has room");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    secure(client, request.as_bytes(), |bytes| {
+        driver.shard.begin_turn();
+        assert!(driver.shard.wants_read(id));
+        assert!(driver.shard.receive(id, bytes, Time::ZERO).is_empty());
+        take_output(&mut driver.shard, id)
+    });
+    id
+}
+
+fn new_client(config: &Arc<ClientConfig>) -> ClientStream {
+    ClientStream::client(config.clone(), ServerName::try_from(NAME).unwrap()).unwrap()
+}
+
+#[test]
+fn an_idle_connection_over_tls_holds_what_rustls_holds_and_a_table_entry() {
+    let (server, client) = tls();
+    // What is allocated once is not charged to the connections that are counted.
+    bytes_of_bare_rustls(&server, &client);
+    let bare = bytes_of_bare_rustls(&server, &client);
+
+    let mut driver = secure_driver(&server);
+    let mut open = || {
+        (0..SECURE).for_each(|_| {
+            open_secure(&mut driver, &mut new_client(&client), "/echo");
+        })
+    };
+    open();
+    let info = measure(open);
+    // The table was there; `an_idle_connection_holds_few_bytes` counts it. What is left is
+    // two empty buffers, two numbers and a timer.
+    let ours = (info.bytes_current / SECURE as i64) as u64;
+    println!("an idle TLS connection: {ours} bytes beside its table entry, {bare} of bare rustls");
+    assert!(ours <= bare + 96, "{ours} bytes, and rustls alone holds {bare}");
+}
+
+#[test]
+fn fan_out_over_tls_allocates_what_rustls_does_and_nothing_else() {
+    const MEMBERS: u64 = 100;
+    let (server, client) = tls();
+    let mut driver = secure_driver(&server);
+    for _ in 0..MEMBERS {
+        open_secure(&mut driver, &mut new_client(&client), "/topics/room");
+    }
+    let publisher = driver.open("/topics/room?subscribe=off");
+    for (len, burst) in [(64, 1), (64, 64), (1024, 64)] {
+        let frames = masked(len).repeat(burst);
+        let mut round = || {
+            driver.receive(publisher, &frames);
+            driver.flush();
+        };
+        (0..WARM_UP).for_each(|_| round());
+        let info = measure(|| (0..ROUNDS).for_each(|_| round()));
+        // rustls makes each record in memory of its own.
+        let records = (burst as u64 * frame_len(len)).div_ceil(16 * 1024);
+        assert_eq!(info.count_total, ROUNDS * MEMBERS * records, "{burst} messages of {len} bytes");
+    }
+}
+
+#[test]
+fn tls_handshakes_of_one_turn_are_few_and_all_have_theirs() {
+    const MANY: usize = 50;
+    let (server, client) = tls();
+    let mut driver = secure_driver(&server);
+    let mut pool = BufferPool::default();
+    let mut hellos: Vec<_> = (0..MANY)
+        .map(|_| {
+            let mut client = new_client(&client);
+            client.begin(&mut pool).unwrap();
+            (driver.shard.accept(Time::ZERO).unwrap(), client.unsent().to_vec())
+        })
+        .collect();
+    // One that does not speak TLS is not held up, once it is known for that.
+    driver.shard.begin_turn();
+    let plain = driver.open("/echo");
+    let mut turns = Vec::new();
+    let mut ready: Vec<_> = hellos.iter().map(|(id, _)| *id).collect();
+    while !ready.is_empty() {
+        let before = driver.sent;
+        for id in ready.drain(..) {
+            if driver.shard.wants_read(id) {
+                let (_, hello) = hellos.iter_mut().find(|(other, _)| *other == id).unwrap();
+                assert!(driver.shard.receive(id, hello, Time::ZERO).is_empty());
+            }
+        }
+        assert!(driver.shard.wants_read(plain));
+        let mut answered = 0;
+        while let Some(id) = driver.shard.next_flush(Time::ZERO) {
+            answered += 1;
+            while let Output::Send(bytes) = driver.shard.output(id) {
+                let n = bytes.len();
+                driver.sent += n as u64;
+                driver.shard.sent(id, n);
+            }
+        }
+        assert!(driver.sent > before);
+        turns.push(answered);
+        // Whoever left meanwhile takes nobody's turn.
+        driver.shard.begin_turn();
+        ready.extend(std::iter::from_fn(|| driver.shard.next_resumed()));
+    }
+    assert_eq!(turns, [8, 8, 8, 8, 8, 8, 2]);
+    assert_eq!(driver.shard.stats().tls_handshakes_deferred.get(), 42);
 }

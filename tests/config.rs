@@ -279,6 +279,9 @@ fn production_lists_all_that_is_undecided_together_and_nothing_else() {
     assert!(all.contains("plaintext = true") && all.contains("anonymous = [") && all.contains("key = \""), "{all}");
     let lines = lines_to_write(World::new().run("--mode production --security-plaintext true").unwrap_err());
     assert!(!lines.contains("plaintext") && lines.contains("anonymous = [") && lines.contains("key = \""), "{lines}");
+    let certificates = "--tls-certificates chain.pem,other.pem";
+    let lines = lines_to_write(World::new().run(&format!("--mode production {certificates}")).unwrap_err());
+    assert!(!lines.contains("plaintext") && lines.contains("anonymous = ["), "TLS is a decision too: {lines}");
     let world =
         World::new().file("wsgate.toml", &format!("[admin_api]\nkey = \"{KEY}\"\n[security]\nanonymous = []\n"));
     let lines = lines_to_write(world.run("--mode production").unwrap_err());
@@ -411,10 +414,11 @@ fn another_value(setting: &Setting) -> String {
         Kind::Choice(words) => words.iter().find(|word| **word != setting.default).unwrap().to_string(),
         Kind::Address => "127.0.0.1:9".to_owned(),
         Kind::Whole { min, .. } => (min + 1).to_string(),
-        Kind::Switch => "false".to_owned(),
+        Kind::Switch => (setting.default == "false").to_string(),
         Kind::Subset(_) => String::new(),
         Kind::Hosts { .. } => "example.com".to_owned(),
         Kind::Policies => "a = latest_only".to_owned(),
+        Kind::Certificates => "chain.pem = key.pem".to_owned(),
         Kind::Secret => KEY.to_owned(),
     }
 }

@@ -7,6 +7,7 @@
 mod floor;
 mod peers;
 mod rig;
+mod secure_floor;
 mod targets;
 
 use std::process::ExitCode;

@@ -9,8 +9,8 @@ use rustix::process::{Resource, getrlimit};
 use super::choice::{Io, LogLevel, Mode};
 use super::layers::Layers;
 use super::secret::ApiKey;
-use super::value::{Kind, Value};
-use super::{Config, Limits, Security, Timeouts};
+use super::value::{Kind, Value, certificate_pair};
+use super::{CertificateFiles, Config, Limits, Security, Timeouts, Tls};
 use crate::policy::TopicPolicies;
 
 /// Descriptors that "auto" keeps from connections: listeners, event loops, the API's
@@ -81,6 +81,14 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
             allowed_origins: values.list("security.allowed_origins"),
             anonymous_subscribe: anonymous.iter().any(|right| right == "subscribe"),
             anonymous_publish: anonymous.iter().any(|right| right == "publish"),
+        },
+        tls: Tls {
+            certificates: (values.list("tls.certificates").iter())
+                .filter_map(|pair| certificate_pair(pair))
+                .map(|(certificates, key)| CertificateFiles { certificates: certificates.into(), key: key.into() })
+                .collect(),
+            only_version_1_3: values.word("tls.version_min", |word| Some(word == "1.3")).unwrap_or(false),
+            allow_plaintext: values.switch_or("tls.allow_plaintext", false),
         },
         api_key: values.secret("admin_api.key"),
         body_bytes_max: values.whole("admin_api.body_bytes_max"),

@@ -187,7 +187,7 @@ fn value_name(setting: &Setting) -> &'static str {
         Kind::Whole { unit: Unit::Bytes, .. } => "BYTES",
         Kind::Whole { unit: Unit::Milliseconds, .. } => "MS",
         Kind::Switch => "BOOL",
-        Kind::Subset(_) | Kind::Hosts { .. } | Kind::Policies => "LIST",
+        Kind::Subset(_) | Kind::Hosts { .. } | Kind::Policies | Kind::Certificates => "LIST",
         Kind::Secret => "SECRET",
     }
 }

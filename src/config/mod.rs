@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::policy::TopicPolicies;
@@ -63,6 +64,8 @@ pub struct Config {
     pub slow_consumers: TopicPolicies,
     /// Who may connect, and do what.
     pub security: Security,
+    /// Certificates, and who may do without.
+    pub tls: Tls,
     /// What API requests must carry in `X-API-Key`; nothing asks for nothing.
     pub api_key: Option<ApiKey>,
     /// Largest message over HTTP, in bytes.
@@ -139,6 +142,26 @@ pub struct Security {
     pub anonymous_subscribe: bool,
     /// Whether clients may publish that have not said who they are.
     pub anonymous_publish: bool,
+}
+
+/// How clients are served over TLS; not at all without certificates.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Tls {
+    /// Certificates in the order of preference; the first is the default.
+    pub certificates: Vec<CertificateFiles>,
+    /// Whether TLS 1.2 is refused.
+    pub only_version_1_3: bool,
+    /// Whether clients that do not speak TLS are served, too.
+    pub allow_plaintext: bool,
+}
+
+/// Where a certificate and its key are, in PEM.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CertificateFiles {
+    /// The server's certificate, and behind it those that lead to the root.
+    pub certificates: PathBuf,
+    /// Its private key; may be the same file.
+    pub key: PathBuf,
 }
 
 impl Default for Config {

@@ -4,7 +4,7 @@
 
 use super::choice::{Io, LogLevel, Mode};
 use super::setting::Setting;
-use super::value::Kind::{self, Address, Choice, Hosts, Policies, Secret, Subset, Switch};
+use super::value::Kind::{self, Address, Certificates, Choice, Hosts, Policies, Secret, Subset, Switch};
 use super::value::Unit;
 
 const KIB: u64 = 1024;
@@ -28,6 +28,7 @@ const fn milliseconds(min: u64, max: u64) -> Kind {
 pub(super) static SECTIONS: &[(&str, &str)] = &[
     ("", "Where wsgate listens, and with what."),
     ("security", "Who may connect, and do what."),
+    ("tls", "Certificates for wss://. Without any, clients are served in the clear."),
     ("admin_api", "The HTTP API for back ends and operators, on the admin address."),
     ("topics", "What is done for topics by their names."),
     ("limits", "Bounds, so that no client takes what belongs to the others."),
@@ -86,8 +87,8 @@ pub static SETTINGS: &[Setting] = &[
         kind: Switch,
         default: "false",
         help: "Whether production may listen without TLS.",
-        reason: "This version has no TLS: set it where a proxy in front ends TLS, or where nobody can listen in. \
-                 Development mode does not ask.",
+        reason: "Set it where a proxy in front ends TLS, or where nobody can listen in; not needed with \
+                 tls.certificates. Development mode does not ask.",
     },
     Setting {
         key: "security.anonymous",
@@ -110,6 +111,29 @@ pub static SETTINGS: &[Setting] = &[
         default: "",
         help: "Hosts whose web pages may connect from browsers.",
         reason: "A page may always connect to the host that it came from; other pages only when listed here.",
+    },
+    Setting {
+        key: "tls.certificates",
+        kind: Certificates,
+        default: "",
+        help: "Files with certificates and their private keys, in PEM; with any, clients speak TLS.",
+        reason: "A file of certificates has the server's own first, then those that lead to the root. A client gets \
+                 the first one that has the name which it asked for, or else the first of all. SIGHUP reads the files \
+                 anew.",
+    },
+    Setting {
+        key: "tls.version_min",
+        kind: Choice(&["1.2", "1.3"]),
+        default: "1.2",
+        help: "The oldest version of TLS that is spoken.",
+        reason: "All current clients speak 1.3; devices and phones of before 2019 may not.",
+    },
+    Setting {
+        key: "tls.allow_plaintext",
+        kind: Switch,
+        default: "false",
+        help: "Whether clients that do not speak TLS are served on the same port.",
+        reason: "For a change from ws:// to wss://. Without certificates everybody is served in the clear.",
     },
     Setting {
         key: "admin_api.key",

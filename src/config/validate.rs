@@ -101,9 +101,10 @@ fn undecided_lines(layers: &Layers) -> String {
     let anonymous = layers.entry("security.anonymous");
     let key = layers.entry("admin_api.key");
     let mut security = String::new();
-    if plaintext.value == Value::Switch(false) {
-        security += "# This version has no TLS: put a proxy in front that ends it, or be sure that\n\
-                     # nobody can listen in on the way.\n";
+    let encrypted = layers.value("tls.certificates") != &Value::List(Vec::new());
+    if plaintext.value == Value::Switch(false) && !encrypted {
+        security += "# Either write tls.certificates instead (see wsgate config example), or put a\n\
+                     # proxy in front that ends TLS, or be sure that nobody can listen in on the way.\n";
         security += &overruled(plaintext);
         security += "plaintext = true\n";
     }

@@ -11,6 +11,7 @@ mod outbound;
 mod overflow;
 mod state;
 mod timer;
+mod transport;
 
 use std::io::IoSlice;
 use std::rc::Rc;
@@ -18,6 +19,7 @@ use std::rc::Rc;
 pub use outbound::OutboundPool;
 pub use state::Accepted;
 pub use timer::{Deadlines, Expired};
+pub use transport::{TlsFailure, TlsSettings};
 
 use crate::buffer::Batch;
 use crate::proto::close::{CloseCode, CloseFrame};
@@ -29,6 +31,7 @@ use crate::time::Time;
 use outbound::Outbound;
 use state::State;
 use timer::Keepalive;
+use transport::Transport;
 
 /// What may wait in a connection's queue.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +68,7 @@ pub type Segments<'a> = ([IoSlice<'a>; crate::limits::SEGMENTS_PER_SEND_MAX], us
 #[derive(Debug)]
 pub struct Connection {
     state: State,
+    transport: Transport,
     reader: MessageReader,
     outbound: Outbound,
     keepalive: Keepalive,
@@ -83,6 +87,7 @@ impl Connection {
     pub fn new(now: Time) -> Self {
         Self {
             state: State::Handshake { head: Vec::new(), searched: 0, since: now },
+            transport: Transport::Plain,
             reader: MessageReader::default(),
             outbound: Outbound::default(),
             keepalive: Keepalive::new(now),
@@ -291,6 +296,7 @@ impl Connection {
     pub fn drop_queue(&mut self, pool: &mut OutboundPool) {
         debug_assert!(self.is_closed());
         self.outbound.clear(pool);
+        self.transport.release(pool);
     }
 
     /// What the transport is to do next.
@@ -298,10 +304,15 @@ impl Connection {
         if let State::Closed { abort } = self.state {
             return Output::Close { abort };
         }
-        if let Some(bytes) = self.outbound.single() {
+        if self.is_secured() {
+            // What waits in the queue is offered once it is encrypted.
+            let unsent = self.transport.unsent();
+            if !unsent.is_empty() {
+                return Output::Send(unsent);
+            }
+        } else if let Some(bytes) = self.outbound.single() {
             return Output::Send(bytes);
-        }
-        if self.outbound.bytes() > 0 {
+        } else if self.outbound.bytes() > 0 {
             return Output::SendSegments(self.outbound.segments());
         }
         match self.state {
@@ -328,6 +339,7 @@ impl Connection {
     /// Returns what is held to the pools; the connection is over.
     pub fn release(mut self, pool: &mut OutboundPool) -> MessageReader {
         self.outbound.clear(pool);
+        self.transport.release(pool);
         self.reader
     }
 }

@@ -14,6 +14,7 @@ use crate::limits::SEGMENTS_PER_SEND_MAX;
 use crate::proto::close::CloseCode;
 use crate::proto::copy;
 use crate::proto::frame::{self, CONTROL_PAYLOAD_BYTES_MAX, OpCode};
+use crate::tls::ServerStream;
 
 /// A private segment that has grown beyond this is left alone and a new one begun,
 /// so that appending never moves many bytes.
@@ -34,6 +35,8 @@ pub struct OutboundPool {
     retained: RetainedBytes,
     /// Bytes of replies and control frames that wait in queues.
     private_bytes: u64,
+    /// Bytes that are encrypted and that transports have not taken.
+    ciphertext_bytes: u64,
 }
 
 impl OutboundPool {
@@ -44,7 +47,19 @@ impl OutboundPool {
 
     /// Bytes of memory that queues keep alive. A batch that waits in several counts once.
     pub fn waiting_bytes(&self) -> u64 {
-        self.retained.get() + self.private_bytes
+        self.retained.get() + self.private_bytes + self.ciphertext_bytes
+    }
+
+    /// Does something with a TLS stream and counts the ciphertext that it adds or takes.
+    pub(super) fn count_ciphertext<T>(
+        &mut self,
+        stream: &mut ServerStream,
+        change: impl FnOnce(&mut ServerStream, &mut BufferPool) -> T,
+    ) -> T {
+        self.ciphertext_bytes -= stream.unsent().len() as u64;
+        let result = change(stream, &mut self.buffers);
+        self.ciphertext_bytes += stream.unsent().len() as u64;
+        result
     }
 }
 
@@ -186,6 +201,20 @@ impl Outbound {
             }
         }
         (slices, count)
+    }
+
+    /// Copies at most so many bytes from the front to `into`.
+    pub(super) fn gather(&self, bytes_max: usize, into: &mut Vec<u8>) {
+        into.clear();
+        let Some(queue) = &self.0 else { return };
+        let mut skip = queue.first_sent;
+        for segment in &queue.segments {
+            let bytes = &segment.as_bytes()[std::mem::take(&mut skip)..];
+            into.extend_from_slice(&bytes[..bytes.len().min(bytes_max - into.len())]);
+            if into.len() == bytes_max {
+                return;
+            }
+        }
     }
 
     /// The transport took `n` bytes from the front.

@@ -35,7 +35,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
 type Number = (&'static str, &'static str, fn(&ShardStats) -> &Cell);
 
 /// Numbers that only grow; the text adds `_total` to their names.
-const COUNTERS: [Number; 15] = [
+const COUNTERS: [Number; 20] = [
     ("accepted", "Connections accepted", |s| &s.accepted),
     ("messages_received", "Whole messages received from clients", |s| &s.messages_in),
     ("received_bytes", "Bytes read from client sockets", |s| &s.bytes_in),
@@ -48,6 +48,11 @@ const COUNTERS: [Number; 15] = [
     ("sends", "Send calls", |s| &s.sends),
     ("flushes", "Connections that a turn sent something to, each once for each turn", |s| &s.flushes),
     ("short_sends", "Send calls that took less than they were given", |s| &s.sends_short),
+    ("tls_handshakes", "TLS handshakes completed", |s| &s.tls_handshakes),
+    ("tls_handshakes_failed", "TLS handshakes that failed, took too long or were left", |s| &s.tls_handshakes_failed),
+    ("tls_handshakes_deferred", "Times that a TLS handshake waited for the next turn", |s| &s.tls_handshakes_deferred),
+    ("tls_plaintext_refused", "Plain requests where only TLS is spoken", |s| &s.tls_plaintext_refused),
+    ("tls_truncated", "TLS streams that ended without close_notify", |s| &s.tls_truncated),
     ("accept_pauses", "Times that accepting paused for want of descriptors or room", |s| &s.accept_pauses),
     ("envelopes", "Envelopes sent to other threads", |s| &s.envelopes_out),
     ("wakes", "Times that another thread had to be woken", |s| &s.wakes),

@@ -170,6 +170,7 @@ impl EventLoop {
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        self.shard.begin_turn();
         while let Some(id) = self.shard.next_resumed() {
             list_readable(&mut self.readable, &mut self.sockets, id);
         }

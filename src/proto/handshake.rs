@@ -83,6 +83,9 @@ pub enum HandshakeError {
     /// The first byte cannot begin an HTTP method.
     #[error("this port speaks HTTP without TLS; the first byte was {0:#04x}")]
     NotHttp(u8),
+    /// Plain HTTP where only TLS is spoken.
+    #[error("this port speaks TLS; use wss:// or https://")]
+    PlaintextRefused,
     /// The bytes are no HTTP/1.1 request head.
     #[error("malformed request: {0}")]
     Malformed(&'static str),

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod tls;
 mod worker;
 
 use std::io;
@@ -22,7 +23,10 @@ use crate::hub::HubSettings;
 use crate::id::ShardId;
 use crate::origin::OriginPolicy;
 use crate::stats::ShardStats;
-use worker::Worker;
+pub use tls::TlsError;
+
+use tls::Certificates;
+use worker::{Common, Worker};
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +41,9 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// Certificates or keys cannot be used.
+    #[error("cannot serve TLS (tls.certificates): {0}")]
+    Tls(#[from] TlsError),
     /// The system refused a thread, a descriptor or random numbers.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -58,11 +65,14 @@ pub struct Server {
     workers: Vec<Worker>,
     control: Control,
     stats: Arc<[Arc<ShardStats>]>,
+    certificates: Option<Arc<Certificates>>,
 }
 
 impl Server {
     /// Starts a gateway.
     pub fn start(config: &Config) -> Result<Self, StartError> {
+        let certificates = Certificates::load(&config.tls)?.map(Arc::new);
+        let tls = certificates.clone().map(|certificates| tls::settings(&config.tls, certificates)).transpose()?;
         let bind = |key, address, error| StartError::Bind { key, address, error };
         let options = SocketOptions {
             unsent_bytes: config.limits.kernel_unsent_bytes as u32,
@@ -109,16 +119,17 @@ impl Server {
         let control = Control::start(settings, admin_listener, control_post, bell, stats.clone())?;
 
         let listeners = listeners.listen().map_err(|error| bind("listen", clients_address, error))?;
+        let common = Common { origin, tls, clock, process: stats.clone() };
         let workers = listeners
             .into_iter()
             .zip(posts)
             .enumerate()
             .map(|(index, (listener, post))| {
                 let hub = HubSettings { shard: ShardId(index as u16), ..hub.clone() };
-                Worker::start(config, hub, origin.clone(), listener, post, clock, stats.clone())
+                Worker::start(config, hub, common.clone(), listener, post)
             })
             .collect::<io::Result<Vec<_>>>()?;
-        Ok(Self { clients: clients_address, admin: admin_address, workers, control, stats })
+        Ok(Self { clients: clients_address, admin: admin_address, workers, control, stats, certificates })
     }
 
     /// Where clients connect.
@@ -134,6 +145,15 @@ impl Server {
     /// What each shard counts.
     pub fn stats(&self) -> &[Arc<ShardStats>] {
         &self.stats
+    }
+
+    /// Reads certificates and keys anew: connections made from now on get the new ones,
+    /// those that are open stay. Does nothing without TLS.
+    ///
+    /// # Errors
+    /// What is wrong with which file; then the old ones stay, all of them.
+    pub fn reload_certificates(&self) -> Result<(), TlsError> {
+        self.certificates.as_ref().map_or(Ok(()), |certificates| certificates.reload())
     }
 
     /// Begins to close: no new connections, `1001` to those that are open. Whatever is

@@ -21,10 +21,20 @@ pub(super) struct QueueFull;
 
 /// Published bytes that go from a batch straight to a transport.
 pub(super) struct InHand {
-    connection: ConnectionId,
+    pub(super) connection: ConnectionId,
     batch: Rc<Batch>,
     /// Bytes of the batch that are sent.
     sent: usize,
+}
+
+impl InHand {
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.batch.as_bytes()[self.sent..]
+    }
+
+    pub(super) fn take(&mut self, n: usize) {
+        self.sent += n;
+    }
 }
 
 impl Shard {
@@ -108,11 +118,15 @@ impl Shard {
     }
 
     /// What the transport of a connection is to do next.
-    pub fn output(&self, id: ConnectionId) -> Output<'_> {
+    pub fn output(&mut self, id: ConnectionId) -> Output<'_> {
+        let secured = self.is_secured(id);
+        if secured {
+            self.encrypt_next(id);
+        }
         let Some(peer) = self.table.get(id) else { return Output::Idle };
         match &self.in_hand {
-            Some(in_hand) if in_hand.connection == id && !peer.connection.is_closed() => {
-                Output::Send(&in_hand.batch.as_bytes()[in_hand.sent..])
+            Some(in_hand) if !secured && in_hand.connection == id && !peer.connection.is_closed() => {
+                Output::Send(in_hand.rest())
             }
             _ => peer.connection.output(),
         }
@@ -121,15 +135,28 @@ impl Shard {
     /// The transport took `n` bytes.
     pub fn sent(&mut self, id: ConnectionId, n: usize) {
         self.stats.bytes_out.add(n as u64);
+        if self.is_secured(id) {
+            // What it stands for was counted when it was encrypted.
+            if let Some(peer) = self.table.get_mut(id) {
+                peer.connection.sent_ciphertext(n, &mut self.outbound_pool);
+            }
+            return;
+        }
         if let Some(in_hand) = self.in_hand.as_mut().filter(|in_hand| in_hand.connection == id) {
-            in_hand.sent += n;
-            if in_hand.sent == in_hand.batch.as_bytes().len() {
+            in_hand.take(n);
+            if in_hand.rest().is_empty() {
                 self.in_hand = None;
             }
             return;
         }
         let Some(peer) = self.table.get_mut(id) else { return };
         peer.connection.sent(n, &mut self.outbound_pool);
+        self.left_queue(id, n);
+    }
+
+    /// So many bytes have left a queue, for the transport or to be encrypted.
+    pub(super) fn left_queue(&mut self, id: ConnectionId, n: usize) {
+        let Some(peer) = self.table.get_mut(id) else { return };
         self.stats.queue_bytes.sub(n as u64);
         if peer.read_pending && !peer.publisher_paused && peer.connection.wants_read(&self.settings.queue) {
             peer.read_pending = false;

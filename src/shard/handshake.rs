@@ -127,6 +127,15 @@ impl Shard {
 
     /// The head did not arrive in time, or the owner did not answer in time.
     pub(super) fn refuse_late(&mut self, id: ConnectionId, now: Time) {
+        let Some(peer) = self.table.get_mut(id) else { return };
+        let securing = peer.connection.is_securing();
+        if securing || (peer.connection.awaits_first_byte() && self.settings.tls.is_some()) {
+            // There is no language yet in which to say it.
+            self.stats.tls_handshakes_failed.add(u64::from(securing));
+            peer.connection.abort(CloseReason::HandshakeTimeout);
+            self.settle(id);
+            return;
+        }
         self.refuse(id, &HandshakeError::Timeout, CloseReason::HandshakeTimeout, now);
     }
 

@@ -18,6 +18,7 @@ mod flush;
 mod handshake;
 mod mail;
 mod messages;
+mod secure;
 mod session;
 mod table;
 mod timer_wheel;
@@ -27,7 +28,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::command::{Address, Envelope};
-use crate::connection::{Connection, Deadlines, Expired, OutboundPool, QueueBounds};
+use crate::connection::{Connection, Deadlines, Expired, OutboundPool, QueueBounds, TlsSettings};
 use crate::dialect::Routes;
 use crate::hub::{Hub, HubSettings, Outbox};
 use crate::id::ConnectionId;
@@ -36,6 +37,7 @@ use crate::proto::message::AssemblyPool;
 use crate::stats::{CloseReason, ShardStats};
 use crate::time::Time;
 use flush::InHand;
+use secure::HandshakeTurns;
 use session::Session;
 use table::Table;
 use timer_wheel::TimerWheel;
@@ -57,6 +59,8 @@ pub struct ShardSettings {
     pub routes: Routes,
     /// To whom.
     pub origin: Arc<OriginPolicy>,
+    /// How TLS is spoken; without it, nobody speaks it.
+    pub tls: Option<TlsSettings>,
 }
 
 /// One core's share of the gateway. See the module.
@@ -79,6 +83,9 @@ pub struct Shard {
     assembly_pool: AssemblyPool,
     /// Published bytes that a transport is being offered.
     in_hand: Option<InHand>,
+    handshake_turns: HandshakeTurns,
+    /// What records say, while they are read or made. Empty in between.
+    plaintext: Vec<u8>,
 }
 
 /// A table entry.
@@ -107,6 +114,8 @@ impl Shard {
             outbound_pool: OutboundPool::default(),
             assembly_pool: AssemblyPool::default(),
             in_hand: None,
+            handshake_turns: HandshakeTurns::default(),
+            plaintext: Vec::new(),
             settings,
             stats,
         }
@@ -148,6 +157,9 @@ impl Shard {
     /// Whether the transport may be read now. If not, the caller leaves the bytes where
     /// they are until [`Shard::next_resumed`] names the connection.
     pub fn wants_read(&mut self, id: ConnectionId) -> bool {
+        if self.defers_handshake(id) {
+            return false;
+        }
         let Some(peer) = self.table.get_mut(id) else { return false };
         let wanted = !peer.publisher_paused && peer.connection.wants_read(&self.settings.queue);
         peer.read_pending = !wanted;
@@ -168,10 +180,27 @@ impl Shard {
     pub fn receive(&mut self, id: ConnectionId, bytes: &mut [u8], now: Time) -> Range<usize> {
         let Some(peer) = self.table.get_mut(id) else { return 0..0 };
         peer.connection.heard(now);
-        let len = bytes.len();
-        self.stats.bytes_in.add(len as u64);
+        self.stats.bytes_in.add(bytes.len() as u64);
+        if let Some(&first) = bytes.first()
+            && self.settings.tls.is_some()
+            && peer.connection.awaits_first_byte()
+            && !self.choose_transport(id, first, now)
+        {
+            return 0..0;
+        }
+        if self.is_secured(id) {
+            self.receive_ciphertext(id, bytes, now);
+            return 0..0;
+        }
+        self.receive_plaintext(id, bytes, now)
+    }
+
+    /// What a peer says, whatever its transport is. Returns the replies that lie in it.
+    fn receive_plaintext(&mut self, id: ConnectionId, bytes: &mut [u8], now: Time) -> Range<usize> {
+        let Some(peer) = self.table.get(id) else { return 0..0 };
         let mut head = 0;
         if peer.session.dialect.is_none() {
+            let len = bytes.len();
             let mut input = &mut *bytes;
             if !self.receive_head(id, &mut input, now) {
                 return 0..0;
@@ -184,6 +213,12 @@ impl Shard {
 
     /// The peer ended its direction of the transport.
     pub fn peer_ended(&mut self, id: ConnectionId, now: Time) {
+        self.count_cut(id);
+        self.end_of_input(id, now);
+    }
+
+    /// Nothing more will come from a peer.
+    fn end_of_input(&mut self, id: ConnectionId, now: Time) {
         let Some(peer) = self.table.get_mut(id) else { return };
         peer.connection.peer_ended(now);
         self.settle(id);

@@ -5,6 +5,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::disallowed_methods)]
 
 pub mod program;
+pub mod tls;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -38,8 +39,17 @@ impl TestServer {
         let mut config = Config { listen: any, admin: any, shards: 2, ..Config::default() };
         config.timeouts.drain = Duration::from_secs(2);
         change(&mut config);
+        Self::start_with(config)
+    }
+
+    pub fn start_with(config: Config) -> Self {
         let server = Server::start(&config).expect("a gateway on free ports starts");
         Self { clients: server.clients_address(), admin: server.admin_address(), server: Some(server) }
+    }
+
+    /// Reads certificates anew.
+    pub fn reload_certificates(&self) -> Result<(), wsgate::server::TlsError> {
+        self.server.as_ref().expect("runs until dropped").reload_certificates()
     }
 
     /// A number, added up over the shards.

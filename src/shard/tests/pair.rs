@@ -277,6 +277,7 @@ pub(super) fn settings(shard: usize) -> ShardSettings {
             limits: ServiceLimits { echo: 1 << 20, greeting: 1 << 20, plain: 1 << 20 },
         },
         origin: Arc::default(),
+        tls: None,
     }
 }
 
