@@ -175,6 +175,11 @@ pub struct ShardStats {
     pub accept_paused: Cell,
     /// Times that accepting was paused.
     pub accept_pauses: Cell,
+    /// Gauge: how far going down is, 0 to 4 as `shard::DrainPhase` has them.
+    pub drain_phase: Cell,
+    /// Gauge: connections that have not been told to go, once that has begun; some may
+    /// have left by themselves.
+    pub drain_left: Cell,
     /// Envelopes sent to other shards and to the control plane.
     pub envelopes_out: Cell,
     /// Times that another thread had to be woken for them.

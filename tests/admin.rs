@@ -16,7 +16,7 @@ use tungstenite::Message;
 use wsgate::command::{Address, Envelope, Position, TopicsFull};
 use wsgate::config::cli::{Command, Surroundings, parse_in};
 use wsgate::config::{ApiKey, Machine};
-use wsgate::control::{Control, ControlSettings};
+use wsgate::control::{Control, ControlSettings, DrainPlan};
 use wsgate::driver::mailbox::{Post, post_offices};
 use wsgate::origin::OriginPolicy;
 use wsgate::stats::{CloseReason, ShardStats};
@@ -231,7 +231,7 @@ fn what_is_not_served_is_said_so() {
 #[test]
 fn health_says_ok_and_while_draining_not() {
     let server = TestServer::with(|config| {
-        (config.timeouts.drain, config.timeouts.close) = (PATIENCE, PATIENCE);
+        (config.drain.deadline, config.timeouts.close) = (PATIENCE, PATIENCE);
     });
     // Keeps the gateway from being done, until it answers.
     let mut client = server.raw_open("/echo");
@@ -370,6 +370,8 @@ fn metrics_are_open_metrics_and_complete() {
         "accept_paused",
         "connection_memory_bytes",
         "connections",
+        "drain_left",
+        "drain_phase",
         "kernel_tcp_bytes",
         "overflow_bytes",
         "queue_bytes",
@@ -489,6 +491,7 @@ impl Staged {
             api_key: None,
             body_bytes_max: 1000,
             overflow_bytes_max: 1 << 20,
+            drain: DrainPlan { grace: Duration::ZERO, spread: Duration::ZERO, deadline: PATIENCE, seed: 1 },
         };
         let stats: Arc<[Arc<ShardStats>]> = [Arc::default()].into();
         let control = Control::start(settings, listener, control_post, bell, stats).unwrap();

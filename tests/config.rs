@@ -156,7 +156,7 @@ fn a_wrong_value_is_refused_with_key_value_source_and_range() {
         ("security.anonymous", "subscribe,all", r#"it takes a list of any of "subscribe", "publish""#),
         ("security.allowed_hosts", "http://a", "it takes a list of host names without scheme and port"),
         ("limits.queue_bytes_max", "1 KiB", "it takes bytes from 64 KiB to 1 GiB"),
-        ("timeouts.drain_ms", "9", "it takes milliseconds from 10 to 3600000"),
+        ("drain.deadline_ms", "9", "it takes milliseconds from 10 to 3600000"),
         ("dialects.echo", "on", r#"it takes "auto", true or false"#),
     ];
     for (key, value, range) in cases {

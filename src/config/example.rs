@@ -105,6 +105,8 @@ fn resolved(key: &str, config: &Config) -> String {
         "shards" => config.shards.to_string(),
         "io" => config.io.word().to_owned(),
         "limits.connections_max" => config.limits.connections_max.to_string(),
+        "drain.grace_ms" => config.drain.grace.as_millis().to_string(),
+        "drain.spread_ms" => config.drain.spread.as_millis().to_string(),
         "dialects.echo" => config.echo.to_string(),
         "dialects.greeting" => config.greeting.to_string(),
         _ => unreachable!("{key} has no auto"),

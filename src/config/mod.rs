@@ -59,6 +59,8 @@ pub struct Config {
     pub limits: Limits,
     /// Patience.
     pub timeouts: Timeouts,
+    /// Going down.
+    pub drain: Drain,
     /// What is done with subscribers that read too slowly.
     pub slow_consumers: TopicPolicies,
     /// Who may connect, and do what.
@@ -120,8 +122,17 @@ pub struct Timeouts {
     /// From sending bytes that the peer's machine does not acknowledge to the end of the
     /// connection.
     pub unacknowledged: Duration,
-    /// From SIGTERM to the end of the process.
-    pub drain: Duration,
+}
+
+/// How the gateway goes down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Drain {
+    /// From the signal until nobody is taken in any more and connections are told.
+    pub grace: Duration,
+    /// From the first connection that is told to the last.
+    pub spread: Duration,
+    /// From the signal to the end of the process; above the two others together.
+    pub deadline: Duration,
 }
 
 /// Who may connect, and do what.

@@ -54,7 +54,7 @@ const COUNTERS: [Number; 15] = [
 ];
 
 /// Numbers that go up and down.
-const GAUGES: [Number; 9] = [
+const GAUGES: [Number; 11] = [
     ("connections", "Connections open, in any state", |s| &s.connections),
     ("topics", "Topics in the table, those without subscribers included", |s| &s.topics),
     ("subscriptions", "Subscriptions of clients", |s| &s.subscriptions),
@@ -65,6 +65,10 @@ const GAUGES: [Number; 9] = [
     ("connection_memory_bytes", "Memory of the connection table and its timers", |s| &s.connection_memory_bytes),
     ("topic_memory_bytes", "Memory of topics, their names, members and subscriptions", |s| &s.topic_memory_bytes),
     ("overflow_bytes", "Bytes waiting because another shard's mailbox is full", |s| &s.overflow_bytes),
+    ("drain_phase", "Going down: 0 no, 1 announced, 2 and 3 listeners close, 4 connections are told to go", |s| {
+        &s.drain_phase
+    }),
+    ("drain_left", "Connections that have not been told to go, once that has begun", |s| &s.drain_left),
     ("accept_paused", "1 while accepting pauses for want of descriptors or room", |s| &s.accept_paused),
 ];
 

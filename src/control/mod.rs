@@ -19,6 +19,7 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
@@ -42,6 +43,21 @@ pub struct ControlSettings {
     pub body_bytes_max: usize,
     /// Bytes of overflow in the process above which publishing is refused.
     pub overflow_bytes_max: u64,
+    /// How the gateway goes down.
+    pub drain: DrainPlan,
+}
+
+/// How the gateway goes down, as far as it is planned from here.
+#[derive(Clone, Copy, Debug)]
+pub struct DrainPlan {
+    /// From the signal until nobody is taken in any more and connections are told.
+    pub grace: Duration,
+    /// From the first connection that is told to the last.
+    pub spread: Duration,
+    /// From the signal to the end of the process.
+    pub deadline: Duration,
+    /// Decides which connections go when.
+    pub seed: u64,
 }
 
 /// How far the process is.
@@ -80,7 +96,8 @@ impl Control {
         Ok(Self { phase, thread })
     }
 
-    /// Tells the shards to close, and `/health` to say so.
+    /// Has `/health` say that clients should go elsewhere, and after the grace the shards
+    /// close.
     pub fn drain(&self) {
         self.phase.send_replace(Phase::Draining);
     }

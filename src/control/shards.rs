@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
-use super::{ControlSettings, Phase};
-use crate::command::{Address, Envelope, Position, RequestToken, SharedMessage, TopicName, TopicsFull};
+use super::{ControlSettings, DrainPlan, Phase};
+use crate::command::{Address, DrainStep, Envelope, Position, RequestToken, SharedMessage, TopicName, TopicsFull};
 use crate::driver::mailbox::{Post, shard_addresses};
 use crate::hub::owner_of;
 use crate::id::ShardId;
@@ -25,6 +26,9 @@ pub(super) enum PublishError {
     /// Nothing has happened; try again.
     #[error("the gateway is busy: messages wait for a shard; try again later")]
     Busy,
+    /// Nothing has happened, and nothing will.
+    #[error("the gateway is shutting down; publish through another")]
+    GoingAway,
     /// Nothing has happened.
     #[error(transparent)]
     TopicsFull(#[from] TopicsFull),
@@ -58,6 +62,8 @@ impl Shards {
             count: settings.shards,
             hash_seed: settings.hash_seed,
             overflow_bytes_max: settings.overflow_bytes_max,
+            drain: settings.drain,
+            going_away: GoingAway::No,
             next_token: 0,
             publishing: HashMap::new(),
             probing: HashMap::new(),
@@ -88,7 +94,7 @@ impl Shards {
             asked.push((shard, sent.is_ok().then_some(answered)));
         }
         let mut stuck = Vec::new();
-        let deadline = tokio::time::Instant::now() + ANSWER_TIMEOUT;
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
         for (shard, answered) in asked {
             let turns = match answered {
                 Some(answered) => matches!(tokio::time::timeout_at(deadline, answered).await, Ok(Ok(()))),
@@ -102,11 +108,32 @@ impl Shards {
     }
 }
 
+/// How far the shards were told to go down.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum GoingAway {
+    No,
+    /// What is published is taken until then.
+    Announced { until: Instant },
+    Now,
+}
+
+impl GoingAway {
+    /// Never, unless there is a grace that runs.
+    async fn grace_is_over(self) {
+        match self {
+            Self::Announced { until } => tokio::time::sleep_until(until).await,
+            Self::No | Self::Now => std::future::pending().await,
+        }
+    }
+}
+
 /// The owner of the mailbox.
 struct Task {
     count: usize,
     hash_seed: u64,
     overflow_bytes_max: u64,
+    drain: DrainPlan,
+    going_away: GoingAway,
     next_token: RequestToken,
     publishing: HashMap<RequestToken, oneshot::Sender<Result<Position, PublishError>>>,
     probing: HashMap<RequestToken, oneshot::Sender<()>>,
@@ -120,16 +147,12 @@ impl Task {
         mut phases: watch::Receiver<Phase>,
         bell: Arc<Notify>,
     ) {
-        let mut told_to_drain = false;
         loop {
             while let Some(envelope) = post.receive() {
                 self.answer(envelope);
             }
-            if *phases.borrow_and_update() >= Phase::Draining && !told_to_drain {
-                told_to_drain = true;
-                for shard in shard_addresses(self.count) {
-                    post.send(shard, Envelope::Drain);
-                }
+            if *phases.borrow_and_update() >= Phase::Draining {
+                self.go_on_draining(&mut post);
             }
             post.announce();
             if !post.prepare_sleep() {
@@ -144,8 +167,29 @@ impl Task {
                 changed = phases.changed() => if changed.is_err() {
                     return;
                 },
+                () = self.going_away.grace_is_over() => {}
             }
             post.awake();
+        }
+    }
+
+    /// Sends the steps of going down when they are due. What is published is taken until
+    /// the second; that is sent the way that publish requests take, so all that were taken
+    /// are ordered before it.
+    fn go_on_draining(&mut self, post: &mut Post) {
+        if self.going_away == GoingAway::No {
+            self.going_away = GoingAway::Announced { until: Instant::now() + self.drain.grace };
+            self.tell_all(post, DrainStep::Announce);
+        }
+        if matches!(self.going_away, GoingAway::Announced { until } if Instant::now() >= until) {
+            self.going_away = GoingAway::Now;
+            self.tell_all(post, DrainStep::Close { spread: self.drain.spread, seed: self.drain.seed });
+        }
+    }
+
+    fn tell_all(&self, post: &mut Post, step: DrainStep) {
+        for shard in shard_addresses(self.count) {
+            post.send(shard, Envelope::Drain(step));
         }
     }
 
@@ -154,6 +198,10 @@ impl Task {
         let token = self.next_token;
         match request {
             Request::Publish { topic, message, answer } => {
+                if self.going_away == GoingAway::Now {
+                    let _ = answer.send(Err(PublishError::GoingAway));
+                    return;
+                }
                 let owner = Address::Shard(owner_of(&topic, self.count, self.hash_seed));
                 if post.is_full(owner) || post.overflow_bytes_total() > self.overflow_bytes_max {
                     // The handler may be gone; then nobody wants to know.

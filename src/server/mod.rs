@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::config::Config;
-use crate::control::{Control, ControlSettings};
+use crate::control::{Control, ControlSettings, DrainPlan};
 use crate::driver::clock::Clock;
 use crate::driver::mailbox;
 use crate::driver::socket::{BoundListeners, SocketOptions};
@@ -104,6 +104,12 @@ impl Server {
             api_key: config.api_key.clone(),
             body_bytes_max: config.body_bytes_max,
             overflow_bytes_max: config.limits.overflow_bytes_max as u64,
+            drain: DrainPlan {
+                grace: config.drain.grace,
+                spread: config.drain.spread,
+                deadline: config.drain.deadline,
+                seed: random_u64()?,
+            },
         };
         let control_post = posts.remove(config.shards);
         let control = Control::start(settings, admin_listener, control_post, bell, stats.clone())?;
@@ -136,8 +142,9 @@ impl Server {
         &self.stats
     }
 
-    /// Begins to close: no new connections, `1001` to those that are open. Whatever is
-    /// left after the configured time is closed by force.
+    /// Begins to go down: `/health` says so; after the grace nobody is taken in any more,
+    /// and those that are open are sent `1001`, one after the other. Whatever is left at
+    /// the deadline is reset.
     pub fn drain(&self) {
         self.control.drain();
     }

@@ -36,7 +36,7 @@ impl TestServer {
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut config = Config { listen: any, admin: any, shards: 2, ..Config::default() };
-        config.timeouts.drain = Duration::from_secs(2);
+        config.drain.deadline = Duration::from_secs(2);
         change(&mut config);
         let server = Server::start(&config).expect("a gateway on free ports starts");
         Self { clients: server.clients_address(), admin: server.admin_address(), server: Some(server) }
@@ -90,6 +90,12 @@ impl TestServer {
         let (ended, end) = std::sync::mpsc::channel();
         std::thread::spawn(move || ended.send(server.wait()));
         end.recv_timeout(PATIENCE).expect("the drain ends in time").expect("no event loop fails");
+    }
+
+    /// Leaves it in the middle of a drain that would take too long, until the test program
+    /// ends.
+    pub fn abandon(mut self) {
+        std::mem::forget(self.server.take());
     }
 
     /// Publishes over HTTP; status and body of the answer.
