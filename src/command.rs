@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::{ConnectionId, ShardId};
+use crate::origin::OriginPolicy;
+use crate::policy::TopicPolicies;
 use crate::proto::frame::MessageKind;
 
 /// A topic's name, shared by everything that refers to the topic.
@@ -117,6 +119,8 @@ pub enum Envelope {
         /// Names the request.
         token: RequestToken,
     },
+    /// Control to shard: follow these from here on.
+    Reload(Arc<LiveOptions>),
     /// Control to shard: the next step of going down.
     Drain(DrainStep),
     /// Shard to every other, while going down: all that I had to say before is on its way
@@ -134,6 +138,19 @@ impl Envelope {
             _ => 0,
         }
     }
+}
+
+/// Options that a shard follows as they change.
+#[derive(Clone, Debug)]
+pub struct LiveOptions {
+    /// Which hosts and origins are answered.
+    pub origin: Arc<OriginPolicy>,
+    /// What is done with subscribers that read too slowly.
+    pub policies: Arc<TopicPolicies>,
+    /// Anonymous clients may subscribe.
+    pub anonymous_subscribe: bool,
+    /// Anonymous clients may publish.
+    pub anonymous_publish: bool,
 }
 
 /// A step of going down; `shard::drain` tells the whole way.

@@ -1,13 +1,15 @@
 //! What wsgate runs with: defaults, `wsgate.toml`, environment `WSGATE_*`, flags, in
 //! rising priority.
 //!
-//! Caller: `main`, once, before any thread is started. Everything below takes plain
-//! values out of [`Config`]; nothing else reads files, variables or flags.
+//! Caller: `main`, before any thread is started, and again when it is told to read anew.
+//! Everything below takes plain values out of [`Config`]; nothing else reads files,
+//! variables or flags.
 //!
 //! * [`table`](SETTINGS): every option, declared once
 //! * `cli`, `file`, `layers`: parse, each value checked against its declaration
 //! * `validate`: rules between options
 //! * `build`: the typed [`Config`]
+//! * `reload`: the same again while the gateway runs
 //! * `example`: what is printed about options: sample file, reference, what is in force
 
 #![forbid(unsafe_code)]
@@ -24,6 +26,7 @@ mod error;
 mod example;
 mod file;
 mod layers;
+mod reload;
 mod secret;
 mod setting;
 mod table;
@@ -34,6 +37,7 @@ pub use build::Machine;
 pub use choice::{Io, LogLevel, Mode};
 pub use error::ConfigError;
 pub use layers::{FILE_DEFAULT, FILE_VARIABLE, Source};
+pub use reload::{Reading, Reloaded};
 pub use secret::ApiKey;
 pub use setting::{ENVIRONMENT_PREFIX, Setting};
 pub use table::SETTINGS;

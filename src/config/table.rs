@@ -36,6 +36,17 @@ pub(super) static SECTIONS: &[(&str, &str)] = &[
     ("dialects", "Paths that only try out a connection."),
 ];
 
+/// Options that a running gateway follows when it is told to read its configuration
+/// again (SIGHUP). All others take effect at the next start.
+pub(super) static RELOADABLE: &[&str] = &[
+    "log",
+    "security.anonymous",
+    "security.allowed_hosts",
+    "security.allowed_origins",
+    "admin_api.key",
+    "topics.slow_consumers",
+];
+
 /// All options, in the order in which they are listed everywhere.
 pub static SETTINGS: &[Setting] = &[
     Setting {

@@ -15,9 +15,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::shards::Shards;
-use super::{ControlSettings, Phase, metrics, publish};
+use super::{ApiOptions, ControlSettings, Phase, metrics, publish};
 use crate::origin::OriginPolicy;
-use crate::stats::ShardStats;
+use crate::stats::{ProcessStats, ShardStats};
 
 /// The header that carries the API key.
 const API_KEY_HEADER: &str = "x-api-key";
@@ -31,11 +31,16 @@ pub(super) struct Api {
     pub(super) shards: Shards,
     pub(super) stats: Arc<[Arc<ShardStats>]>,
     phases: watch::Receiver<Phase>,
+    options: watch::Receiver<ApiOptions>,
 }
 
 impl Api {
     pub(super) fn body_bytes_max(&self) -> usize {
         self.settings.body_bytes_max
+    }
+
+    pub(super) fn process(&self) -> &Arc<ProcessStats> {
+        &self.settings.process
     }
 }
 
@@ -51,11 +56,12 @@ pub(super) async fn serve(
     shards: Shards,
     stats: Arc<[Arc<ShardStats>]>,
     phases: watch::Receiver<Phase>,
+    options: watch::Receiver<ApiOptions>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let body_bytes_max = settings.body_bytes_max;
     let deadline = settings.drain.deadline;
-    let api = Api { settings: Arc::new(settings), shards, stats, phases: phases.clone() };
+    let api = Api { settings: Arc::new(settings), shards, stats, phases: phases.clone(), options };
     let router = Router::new()
         .route("/topics/", post(publish::publish))
         .route("/topics/{*topic}", post(publish::publish))
@@ -93,7 +99,8 @@ async fn patience_is_over(mut phases: watch::Receiver<Phase>, deadline: Duration
 /// Pages of elsewhere must not publish through a browser that can reach us, nor pages
 /// whose name was rebound to our address.
 async fn check_origin(State(api): State<Api>, request: Request, next: Next) -> Response {
-    if let Some((status, words)) = wrong_origin(&api.settings.origin, request.headers()) {
+    let policy = api.options.borrow().shards.origin.clone();
+    if let Some((status, words)) = wrong_origin(&policy, request.headers()) {
         return error(status, words);
     }
     next.run(request).await
@@ -114,7 +121,8 @@ fn wrong_origin(policy: &OriginPolicy, headers: &HeaderMap) -> Option<(StatusCod
 }
 
 async fn check_key(State(api): State<Api>, request: Request, next: Next) -> Response {
-    if let Some(key) = &api.settings.api_key {
+    let key = api.options.borrow().api_key.clone();
+    if let Some(key) = key {
         let given = request.headers().get(API_KEY_HEADER).map(|value| value.as_bytes());
         if !given.is_some_and(|given| key.matches(given)) {
             let words = match given {

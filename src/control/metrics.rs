@@ -16,14 +16,14 @@ use prometheus_client::registry::{Registry, Unit};
 use super::api::{Api, error};
 use super::process;
 use crate::proto::handshake::Status;
-use crate::stats::{Cell, CloseReason, ShardStats, TURN_BUCKETS_US, TurnTimes};
+use crate::stats::{Cell, CloseReason, ProcessStats, ReloadResult, ShardStats, TURN_BUCKETS_US, TurnTimes};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Answers a scrape.
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
     let mut registry = Registry::with_prefix("wsgate");
-    registry.register_collector(Box::new(Scrape(api.stats)));
+    registry.register_collector(Box::new(Scrape { process: api.process().clone(), shards: api.stats }));
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &registry) {
         Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
@@ -73,11 +73,14 @@ const GAUGES: [Number; 11] = [
 ];
 
 #[derive(Debug)]
-struct Scrape(Arc<[Arc<ShardStats>]>);
+struct Scrape {
+    process: Arc<ProcessStats>,
+    shards: Arc<[Arc<ShardStats>]>,
+}
 
 impl Scrape {
     fn shards(&self) -> impl Iterator<Item = (String, &ShardStats)> {
-        self.0.iter().enumerate().map(|(index, stats)| (index.to_string(), &**stats))
+        self.shards.iter().enumerate().map(|(index, stats)| (index.to_string(), &**stats))
     }
 }
 
@@ -115,6 +118,7 @@ impl Collector for Scrape {
             |s| &s.closes,
         )?;
         encode_process(&mut encoder)?;
+        self.encode_reloads(&mut encoder)?;
         self.encode_turns(encoder)
     }
 }
@@ -135,6 +139,15 @@ impl Scrape {
                 let labels = [("shard", shard.as_str()), (label, value.as_str())];
                 encode_count(&mut family, &labels, cell)?;
             }
+        }
+        Ok(())
+    }
+
+    fn encode_reloads(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Configurations read again on SIGHUP, by what became of them";
+        let mut family = encoder.encode_descriptor("reloads", help, None, MetricType::Counter)?;
+        for (result, cell) in ReloadResult::LABELS.iter().zip(&self.process.reloads) {
+            encode_count(&mut family, &[("result", *result)], cell)?;
         }
         Ok(())
     }

@@ -9,8 +9,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::{ControlSettings, DrainPlan, Phase};
-use crate::command::{Address, DrainStep, Envelope, Position, RequestToken, SharedMessage, TopicName, TopicsFull};
+use super::{ApiOptions, ControlSettings, DrainPlan, Phase};
+use crate::command::{
+    Address, DrainStep, Envelope, LiveOptions, Position, RequestToken, SharedMessage, TopicName, TopicsFull,
+};
 use crate::driver::mailbox::{Post, shard_addresses};
 use crate::hub::owner_of;
 use crate::id::ShardId;
@@ -56,19 +58,21 @@ impl Shards {
         post: Post,
         bell: Arc<Notify>,
         phases: watch::Receiver<Phase>,
+        options: watch::Receiver<ApiOptions>,
     ) -> Self {
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
         let task = Task {
             count: settings.shards,
             hash_seed: settings.hash_seed,
             overflow_bytes_max: settings.overflow_bytes_max,
+            live: settings.live.shards.clone(),
             drain: settings.drain,
             going_away: GoingAway::No,
             next_token: 0,
             publishing: HashMap::new(),
             probing: HashMap::new(),
         };
-        tokio::spawn(task.run(post, receiver, phases, bell));
+        tokio::spawn(task.run(post, receiver, phases, options, bell));
         Self { requests, count: settings.shards }
     }
 
@@ -113,7 +117,9 @@ impl Shards {
 enum GoingAway {
     No,
     /// What is published is taken until then.
-    Announced { until: Instant },
+    Announced {
+        until: Instant,
+    },
     Now,
 }
 
@@ -132,6 +138,8 @@ struct Task {
     count: usize,
     hash_seed: u64,
     overflow_bytes_max: u64,
+    /// What the shards follow.
+    live: Arc<LiveOptions>,
     drain: DrainPlan,
     going_away: GoingAway,
     next_token: RequestToken,
@@ -145,11 +153,17 @@ impl Task {
         mut post: Post,
         mut requests: mpsc::Receiver<Request>,
         mut phases: watch::Receiver<Phase>,
+        mut options: watch::Receiver<ApiOptions>,
         bell: Arc<Notify>,
     ) {
         loop {
             while let Some(envelope) = post.receive() {
                 self.answer(envelope);
+            }
+            let live = options.borrow_and_update().shards.clone();
+            if !Arc::ptr_eq(&live, &self.live) {
+                self.tell_all(&mut post, || Envelope::Reload(live.clone()));
+                self.live = live;
             }
             if *phases.borrow_and_update() >= Phase::Draining {
                 self.go_on_draining(&mut post);
@@ -167,6 +181,9 @@ impl Task {
                 changed = phases.changed() => if changed.is_err() {
                     return;
                 },
+                changed = options.changed() => if changed.is_err() {
+                    return;
+                },
                 () = self.going_away.grace_is_over() => {}
             }
             post.awake();
@@ -179,17 +196,18 @@ impl Task {
     fn go_on_draining(&mut self, post: &mut Post) {
         if self.going_away == GoingAway::No {
             self.going_away = GoingAway::Announced { until: Instant::now() + self.drain.grace };
-            self.tell_all(post, DrainStep::Announce);
+            self.tell_all(post, || Envelope::Drain(DrainStep::Announce));
         }
         if matches!(self.going_away, GoingAway::Announced { until } if Instant::now() >= until) {
             self.going_away = GoingAway::Now;
-            self.tell_all(post, DrainStep::Close { spread: self.drain.spread, seed: self.drain.seed });
+            let DrainPlan { spread, seed, .. } = self.drain;
+            self.tell_all(post, || Envelope::Drain(DrainStep::Close { spread, seed }));
         }
     }
 
-    fn tell_all(&self, post: &mut Post, step: DrainStep) {
+    fn tell_all(&self, post: &mut Post, envelope: impl Fn() -> Envelope) {
         for shard in shard_addresses(self.count) {
-            post.send(shard, Envelope::Drain(step));
+            post.send(shard, envelope());
         }
     }
 

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod reload;
 mod worker;
 
 use std::io;
@@ -20,8 +21,7 @@ use crate::driver::mailbox;
 use crate::driver::socket::{BoundListeners, SocketOptions};
 use crate::hub::HubSettings;
 use crate::id::ShardId;
-use crate::origin::OriginPolicy;
-use crate::stats::ShardStats;
+use crate::stats::{ProcessStats, ShardStats};
 use worker::Worker;
 
 /// Why the gateway did not start.
@@ -58,6 +58,7 @@ pub struct Server {
     workers: Vec<Worker>,
     control: Control,
     stats: Arc<[Arc<ShardStats>]>,
+    process: Arc<ProcessStats>,
 }
 
 impl Server {
@@ -79,11 +80,8 @@ impl Server {
         let entries = config.limits.mailbox_entries;
         let mut posts = mailbox::post_offices(config.shards, entries, Box::new(move || wake_control.notify_one()))
             .map_err(io::Error::from)?;
-        let origin = Arc::new(OriginPolicy {
-            check_host: config.security.check_host,
-            allowed_hosts: config.security.allowed_hosts.clone(),
-            allowed_origins: config.security.allowed_origins.clone(),
-        });
+        let live = reload::api_options(config);
+        let options = live.shards.clone();
         let hub = HubSettings {
             shard: ShardId(0),
             shards: config.shards,
@@ -91,17 +89,18 @@ impl Server {
             epoch_seed: random_u64()?,
             topics_max: config.limits.topics_max,
             topics_idle_max: config.limits.topics_idle_max,
-            policies: Arc::new(config.slow_consumers.clone()),
+            policies: options.policies.clone(),
         };
         let stats: Arc<[Arc<ShardStats>]> = (0..config.shards).map(|_| Arc::default()).collect();
+        let process: Arc<ProcessStats> = Arc::default();
         let clock = Clock::start();
 
         let admin_listener = admin.listen().map_err(|error| bind("admin", admin_address, error))?.remove(0);
         let settings = ControlSettings {
             shards: config.shards,
             hash_seed: hub.hash_seed,
-            origin: origin.clone(),
-            api_key: config.api_key.clone(),
+            live,
+            process: process.clone(),
             body_bytes_max: config.body_bytes_max,
             overflow_bytes_max: config.limits.overflow_bytes_max as u64,
             drain: DrainPlan {
@@ -121,10 +120,10 @@ impl Server {
             .enumerate()
             .map(|(index, (listener, post))| {
                 let hub = HubSettings { shard: ShardId(index as u16), ..hub.clone() };
-                Worker::start(config, hub, origin.clone(), listener, post, clock, stats.clone())
+                Worker::start(config, hub, options.origin.clone(), listener, post, clock, stats.clone())
             })
             .collect::<io::Result<Vec<_>>>()?;
-        Ok(Self { clients: clients_address, admin: admin_address, workers, control, stats })
+        Ok(Self { clients: clients_address, admin: admin_address, workers, control, stats, process })
     }
 
     /// Where clients connect.

@@ -31,8 +31,11 @@ impl Shard {
         };
         match admitted {
             Ok(Admitted::Health) => {
-                let (status, words) =
-                    if self.drain.is_announced() { (Status::ServiceUnavailable, "draining\n") } else { (Status::Ok, "ok\n") };
+                let (status, words) = if self.drain.is_announced() {
+                    (Status::ServiceUnavailable, "draining\n")
+                } else {
+                    (Status::Ok, "ok\n")
+                };
                 self.answer_http(id, CloseReason::NotUpgraded, status, now, |out| {
                     append_response(out, status, &[], words);
                 });

@@ -48,6 +48,7 @@ impl Shard {
             Envelope::Probe { token } => {
                 self.outbox.push_back((Address::Control, Envelope::ProbeAnswer { token }));
             }
+            Envelope::Reload(options) => self.reload(&options),
             Envelope::Drain(step) => self.drain(step),
             Envelope::Barrier(round) => self.pass_barrier(round, now),
             Envelope::Published { .. } | Envelope::ProbeAnswer { .. } => {

@@ -19,6 +19,7 @@ mod flush;
 mod handshake;
 mod mail;
 mod messages;
+mod reload;
 mod session;
 mod table;
 mod timer_wheel;

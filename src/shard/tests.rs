@@ -2,6 +2,7 @@
 
 mod drain;
 mod pair;
+mod reload;
 mod slow;
 
 use std::time::Duration;

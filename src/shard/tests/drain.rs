@@ -5,10 +5,8 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::pair::{
-    DEADLINES, OTHER, OWNER, Pair, Peer, SHARDS, close_code, delivered, path, request, text, unmasked,
-};
 use super::Envelope;
+use super::pair::{DEADLINES, OTHER, OWNER, Pair, Peer, SHARDS, close_code, delivered, path, request, text, unmasked};
 use crate::command::DrainStep;
 use crate::limits::{DRAIN_BATCH_MAX, DRAIN_STEP_MS};
 use crate::shard::{DrainPhase, ListenerTask};
