@@ -6,7 +6,9 @@ mod common;
 use std::net::TcpStream;
 use std::time::Duration;
 
+use common::program::Program;
 use common::{PATIENCE, RawClient, TestServer, masked, wait_until};
+use rustix::process::Signal;
 use wsgate::config::Config;
 use wsgate::stats::CloseReason;
 
@@ -250,4 +252,34 @@ fn after_the_grace_publishing_over_http_is_refused_and_those_who_are_left_are_se
     }
     assert!(told <= 2, "{told} told");
     server.abandon();
+}
+
+/// The kernel has completed these connections; what it holds for a listener that closes
+/// is reset.
+#[test]
+fn who_waits_in_the_kernel_s_queue_is_taken_in_and_told() {
+    const COUNT: usize = 300;
+    let mut program = Program::start(&["--shards", "2", "--drain-deadline-ms", "3600000"]);
+    program.signal(Signal::STOP);
+    let mut clients: Vec<RawClient> = (0..COUNT).map(|_| RawClient::connect(program.clients)).collect();
+    let head = format!(
+        "GET /echo HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        program.clients
+    );
+    clients.iter_mut().for_each(|client| client.send(head.as_bytes()));
+    program.signal(Signal::TERM);
+    program.signal(Signal::CONT);
+    for client in &mut clients {
+        let head = client.read_head();
+        if head.starts_with("HTTP/1.1 101 ") {
+            client.answer_close(1001);
+            client.expect_end();
+        } else {
+            assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+            assert!(client.read_to_end().ends_with(b"reach another\n"));
+        }
+    }
+    drop(clients);
+    assert_eq!(program.wait().code(), Some(0));
 }
