@@ -54,5 +54,13 @@ pub const PUBLISH_RETRY_MS: u64 = 5;
 /// Milliseconds after which a shard that has drained looks whether the others have.
 pub const DRAIN_RETRY_MS: u64 = 5;
 
+/// Milliseconds between two batches of connections that are told to go, on average: short
+/// against the time in which they come back, long against a turn.
+pub const DRAIN_STEP_MS: u64 = 40;
+
+/// Connections that are told to go per turn at most, so that those which are left are
+/// still served in time.
+pub const DRAIN_BATCH_MAX: usize = 256;
+
 /// Milliseconds of one step of the timer wheel, the error of every timeout.
 pub const TIMER_STEP_MS: u64 = 8;

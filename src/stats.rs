@@ -99,6 +99,27 @@ impl CloseReason {
     }
 }
 
+/// What became of a changed configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReloadResult {
+    /// It is in force.
+    Taken,
+    /// It was wrong, and nothing has changed.
+    Refused,
+}
+
+impl ReloadResult {
+    /// The metric's labels, in the order of the variants.
+    pub const LABELS: [&'static str; 2] = ["taken", "refused"];
+}
+
+/// What counts for the whole process. Written by the thread that has the server.
+#[derive(Default, Debug)]
+pub struct ProcessStats {
+    /// Configurations that were read again, by [`ReloadResult`].
+    pub reloads: [Cell; ReloadResult::LABELS.len()],
+}
+
 /// Upper bounds of the turn-time buckets, in microseconds; one more bucket has none.
 pub const TURN_BUCKETS_US: [u64; 9] = [50, 200, 500, 1_000, 2_000, 5_000, 20_000, 100_000, 500_000];
 
@@ -189,6 +210,11 @@ pub struct ShardStats {
     pub accept_paused: Cell,
     /// Times that accepting was paused.
     pub accept_pauses: Cell,
+    /// Gauge: how far going down is, 0 to 4 as `shard::DrainPhase` has them.
+    pub drain_phase: Cell,
+    /// Gauge: connections that have not been told to go, once that has begun; some may
+    /// have left by themselves.
+    pub drain_left: Cell,
     /// Envelopes sent to other shards and to the control plane.
     pub envelopes_out: Cell,
     /// Times that another thread had to be woken for them.

@@ -13,10 +13,10 @@ use common::{PATIENCE, RawClient, TestServer};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::Notify;
 use tungstenite::Message;
-use wsgate::command::{Address, Envelope, Position, TopicsFull};
+use wsgate::command::{Address, Envelope, LiveOptions, Position, TopicsFull};
 use wsgate::config::cli::{Command, Surroundings, parse_in};
 use wsgate::config::{ApiKey, Machine};
-use wsgate::control::{Control, ControlSettings};
+use wsgate::control::{ApiOptions, Control, ControlSettings, DrainPlan};
 use wsgate::driver::mailbox::{Post, post_offices};
 use wsgate::origin::OriginPolicy;
 use wsgate::stats::{CloseReason, ShardStats};
@@ -231,7 +231,7 @@ fn what_is_not_served_is_said_so() {
 #[test]
 fn health_says_ok_and_while_draining_not() {
     let server = TestServer::with(|config| {
-        (config.timeouts.drain, config.timeouts.close) = (PATIENCE, PATIENCE);
+        (config.drain.deadline, config.timeouts.close) = (PATIENCE, PATIENCE);
     });
     // Keeps the gateway from being done, until it answers.
     let mut client = server.raw_open("/echo");
@@ -253,7 +253,8 @@ struct Family {
 
 /// Reads OpenMetrics text, and refuses what its specification does not allow.
 /// Metrics of the whole process, not of a shard.
-const PROCESS: [&str; 2] = ["wsgate_resident_bytes", "wsgate_kernel_tcp_bytes"];
+const PROCESS: [&str; 4] =
+    ["wsgate_resident_bytes", "wsgate_kernel_tcp_bytes", "wsgate_reloads", "wsgate_reloads_total"];
 
 fn parse_metrics(text: &str) -> BTreeMap<String, Family> {
     let is_name = |name: &str| {
@@ -361,6 +362,7 @@ fn metrics_are_open_metrics_and_complete() {
         "messages_received",
         "published",
         "received_bytes",
+        "reloads",
         "sends",
         "sent_bytes",
         "short_sends",
@@ -375,6 +377,8 @@ fn metrics_are_open_metrics_and_complete() {
         "accept_paused",
         "connection_memory_bytes",
         "connections",
+        "drain_left",
+        "drain_phase",
         "kernel_tcp_bytes",
         "overflow_bytes",
         "queue_bytes",
@@ -471,6 +475,11 @@ fn metrics_follow_the_traffic() {
     assert_eq!(end["wsgate_subscriptions"].sum(None), 0.0);
 }
 
+fn live_options() -> Arc<LiveOptions> {
+    let origin = Arc::new(OriginPolicy::default());
+    Arc::new(LiveOptions { origin, policies: Arc::default(), anonymous_subscribe: true, anonymous_publish: true })
+}
+
 /// A control plane whose only shard is played by the test, with room for one envelope.
 struct Staged {
     control: Control,
@@ -490,10 +499,11 @@ impl Staged {
         let settings = ControlSettings {
             shards: 1,
             hash_seed: 1,
-            origin: Arc::new(OriginPolicy::default()),
-            api_key: None,
+            live: ApiOptions { api_key: None, shards: live_options() },
+            process: Arc::default(),
             body_bytes_max: 1000,
             overflow_bytes_max: 1 << 20,
+            drain: DrainPlan { grace: Duration::ZERO, spread: Duration::ZERO, deadline: PATIENCE, seed: 1 },
         };
         let stats: Arc<[Arc<ShardStats>]> = [Arc::default()].into();
         let control = Control::start(settings, listener, control_post, bell, stats).unwrap();

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 /// The modules of `src`, from the bottom to the top. One may import what stands below
 /// its own line, and nothing that stands beside it.
 const LAYERS: &[&[&str]] = &[
-    &["id", "limits", "policy", "proto", "time"],
-    &["buffer", "command", "origin", "stats", "topic_name"],
+    &["id", "limits", "origin", "policy", "proto", "time"],
+    &["buffer", "command", "stats", "topic_name"],
     &["tls"],
     &["connection", "dialect", "hub"],
     &["shard"],

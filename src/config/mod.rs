@@ -1,13 +1,15 @@
 //! What wsgate runs with: defaults, `wsgate.toml`, environment `WSGATE_*`, flags, in
 //! rising priority.
 //!
-//! Caller: `main`, once, before any thread is started. Everything below takes plain
-//! values out of [`Config`]; nothing else reads files, variables or flags.
+//! Caller: `main`, before any thread is started, and again when it is told to read anew.
+//! Everything below takes plain values out of [`Config`]; nothing else reads files,
+//! variables or flags.
 //!
 //! * [`table`](SETTINGS): every option, declared once
 //! * `cli`, `file`, `layers`: parse, each value checked against its declaration
 //! * `validate`: rules between options
 //! * `build`: the typed [`Config`]
+//! * `reload`: the same again while the gateway runs
 //! * `example`: what is printed about options: sample file, reference, what is in force
 
 #![forbid(unsafe_code)]
@@ -25,6 +27,7 @@ mod error;
 mod example;
 mod file;
 mod layers;
+mod reload;
 mod secret;
 mod setting;
 mod table;
@@ -35,6 +38,7 @@ pub use build::Machine;
 pub use choice::{Io, LogLevel, Mode};
 pub use error::ConfigError;
 pub use layers::{FILE_DEFAULT, FILE_VARIABLE, Source};
+pub use reload::{Reading, Reloaded};
 pub use secret::ApiKey;
 pub use setting::{ENVIRONMENT_PREFIX, Setting};
 pub use table::SETTINGS;
@@ -60,6 +64,8 @@ pub struct Config {
     pub limits: Limits,
     /// Patience.
     pub timeouts: Timeouts,
+    /// Going down.
+    pub drain: Drain,
     /// What is done with subscribers that read too slowly.
     pub slow_consumers: TopicPolicies,
     /// Who may connect, and do what.
@@ -123,8 +129,17 @@ pub struct Timeouts {
     /// From sending bytes that the peer's machine does not acknowledge to the end of the
     /// connection.
     pub unacknowledged: Duration,
-    /// From SIGTERM to the end of the process.
-    pub drain: Duration,
+}
+
+/// How the gateway goes down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Drain {
+    /// From the signal until nobody is taken in any more and connections are told.
+    pub grace: Duration,
+    /// From the first connection that is told to the last.
+    pub spread: Duration,
+    /// From the signal to the end of the process; above the two others together.
+    pub deadline: Duration,
 }
 
 /// Who may connect, and do what.

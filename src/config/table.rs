@@ -33,7 +33,19 @@ pub(super) static SECTIONS: &[(&str, &str)] = &[
     ("topics", "What is done for topics by their names."),
     ("limits", "Bounds, so that no client takes what belongs to the others."),
     ("timeouts", "How long wsgate waits."),
+    ("drain", "How wsgate goes down, on SIGTERM and SIGINT. A second signal stops it at once."),
     ("dialects", "Paths that only try out a connection."),
+];
+
+/// Options that a running gateway follows when it is told to read its configuration
+/// again (SIGHUP). All others take effect at the next start.
+pub(super) static RELOADABLE: &[&str] = &[
+    "log",
+    "security.anonymous",
+    "security.allowed_hosts",
+    "security.allowed_origins",
+    "admin_api.key",
+    "topics.slow_consumers",
 ];
 
 /// All options, in the order in which they are listed everywhere.
@@ -287,11 +299,29 @@ pub static SETTINGS: &[Setting] = &[
         reason: "Ends connections to machines that are gone (TCP_USER_TIMEOUT); the system's default is about 15 minutes.",
     },
     Setting {
-        key: "timeouts.drain_ms",
+        key: "drain.grace_ms",
+        kind: milliseconds(0, HOUR_MS),
+        default: "auto",
+        help: "From the signal until no connection and no publish is taken any more.",
+        reason: "Meanwhile /health says 503 and all else goes on, so that load balancers send nobody here any more before \
+                 the port is closed: longer than they take to notice. \"auto\" is a fifth of drain.deadline_ms in \
+                 production, and 0 in development mode.",
+    },
+    Setting {
+        key: "drain.spread_ms",
+        kind: milliseconds(0, HOUR_MS),
+        default: "auto",
+        help: "From the first connection that is closed to the last, in random order.",
+        reason: "Clients that are closed come back at once, so all together would be a storm for those that are left. \
+                 \"auto\" is two fifths of drain.deadline_ms in production, and 0 in development mode.",
+    },
+    Setting {
+        key: "drain.deadline_ms",
         kind: milliseconds(10, HOUR_MS),
-        default: "10000",
-        help: "From SIGTERM to the end of the process.",
-        reason: "Keep it below the patience of what stops wsgate (systemd: 90 s, Kubernetes: 30 s).",
+        default: "25000",
+        help: "From the signal to the end of the process; connections that are left are reset.",
+        reason: "Keep it below the patience of what stops wsgate (systemd: 90 s, Kubernetes: 30 s), and above \
+                 drain.grace_ms and drain.spread_ms together. Without connections the end comes after the grace.",
     },
     Setting {
         key: "dialects.echo",

@@ -16,14 +16,14 @@ use prometheus_client::registry::{Registry, Unit};
 use super::api::{Api, error};
 use super::process;
 use crate::proto::handshake::Status;
-use crate::stats::{Cell, CloseReason, ShardStats, TURN_BUCKETS_US, TurnTimes};
+use crate::stats::{Cell, CloseReason, ProcessStats, ReloadResult, ShardStats, TURN_BUCKETS_US, TurnTimes};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Answers a scrape.
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
     let mut registry = Registry::with_prefix("wsgate");
-    registry.register_collector(Box::new(Scrape(api.stats)));
+    registry.register_collector(Box::new(Scrape { process: api.process().clone(), shards: api.stats }));
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &registry) {
         Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
@@ -59,7 +59,7 @@ const COUNTERS: [Number; 20] = [
 ];
 
 /// Numbers that go up and down.
-const GAUGES: [Number; 9] = [
+const GAUGES: [Number; 11] = [
     ("connections", "Connections open, in any state", |s| &s.connections),
     ("topics", "Topics in the table, those without subscribers included", |s| &s.topics),
     ("subscriptions", "Subscriptions of clients", |s| &s.subscriptions),
@@ -70,15 +70,22 @@ const GAUGES: [Number; 9] = [
     ("connection_memory_bytes", "Memory of the connection table and its timers", |s| &s.connection_memory_bytes),
     ("topic_memory_bytes", "Memory of topics, their names, members and subscriptions", |s| &s.topic_memory_bytes),
     ("overflow_bytes", "Bytes waiting because another shard's mailbox is full", |s| &s.overflow_bytes),
+    ("drain_phase", "Going down: 0 no, 1 announced, 2 and 3 listeners close, 4 connections are told to go", |s| {
+        &s.drain_phase
+    }),
+    ("drain_left", "Connections that have not been told to go, once that has begun", |s| &s.drain_left),
     ("accept_paused", "1 while accepting pauses for want of descriptors or room", |s| &s.accept_paused),
 ];
 
 #[derive(Debug)]
-struct Scrape(Arc<[Arc<ShardStats>]>);
+struct Scrape {
+    process: Arc<ProcessStats>,
+    shards: Arc<[Arc<ShardStats>]>,
+}
 
 impl Scrape {
     fn shards(&self) -> impl Iterator<Item = (String, &ShardStats)> {
-        self.0.iter().enumerate().map(|(index, stats)| (index.to_string(), &**stats))
+        self.shards.iter().enumerate().map(|(index, stats)| (index.to_string(), &**stats))
     }
 }
 
@@ -116,6 +123,7 @@ impl Collector for Scrape {
             |s| &s.closes,
         )?;
         encode_process(&mut encoder)?;
+        self.encode_reloads(&mut encoder)?;
         self.encode_turns(encoder)
     }
 }
@@ -136,6 +144,15 @@ impl Scrape {
                 let labels = [("shard", shard.as_str()), (label, value.as_str())];
                 encode_count(&mut family, &labels, cell)?;
             }
+        }
+        Ok(())
+    }
+
+    fn encode_reloads(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Configurations read again on SIGHUP, by what became of them";
+        let mut family = encoder.encode_descriptor("reloads", help, None, MetricType::Counter)?;
+        for (result, cell) in ReloadResult::LABELS.iter().zip(&self.process.reloads) {
+            encode_count(&mut family, &[("result", *result)], cell)?;
         }
         Ok(())
     }

@@ -5,6 +5,8 @@
 //! the end of each turn. Interest in writing is asked for only after a socket took
 //! less than it was given.
 
+mod drain;
+
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
@@ -25,7 +27,7 @@ use crate::command::Envelope;
 use crate::connection::Output;
 use crate::id::ConnectionId;
 use crate::limits::{
-    ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, DRAIN_RETRY_MS, ENVELOPES_PER_TURN_MAX, EVENTS_PER_TURN_MAX, FLUSH_SLICE_US,
+    ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, ENVELOPES_PER_TURN_MAX, EVENTS_PER_TURN_MAX, FLUSH_SLICE_US,
     FLUSHES_PER_LOOK, FLUSHES_PER_TURN_MAX, PUBLISH_RETRY_MS,
 };
 use crate::shard::Shard;
@@ -42,7 +44,7 @@ const POST: Token = Token(usize::MAX - 1);
 pub struct LoopSettings {
     /// Bytes of overflow in the whole process above which publishers pause.
     pub overflow_bytes_max: u64,
-    /// From [`crate::command::Envelope::Drain`] until everything is closed by force.
+    /// From the first [`crate::command::Envelope::Drain`] until everything is closed by force.
     pub drain: Duration,
     /// Connections of the whole process.
     pub connections_max: u64,
@@ -159,6 +161,7 @@ impl EventLoop {
         self.take_mail(now);
         // 6. What is due.
         self.shard.handle_timeouts(now);
+        self.tend_listener(now);
         self.enforce_drain(now);
         self.enforce_queue_bound(now);
         // 7. One flush for each connection that has something to say.
@@ -195,9 +198,7 @@ impl EventLoop {
         };
         let now = self.clock.now();
         let publish = self.shard.has_paused_publishers().then(|| now + Duration::from_millis(PUBLISH_RETRY_MS));
-        let others = self.has_drained_alone().then(|| now + Duration::from_millis(DRAIN_RETRY_MS));
-        let drain = self.drain_until.filter(|_| others.is_none());
-        let deadlines = [self.shard.next_timeout(), retry, publish, drain, others];
+        let deadlines = [self.shard.next_timeout(), retry, publish, self.next_drain_look(now)];
         deadlines.into_iter().flatten().min().map(|at| at.since(now))
     }
 
@@ -357,11 +358,8 @@ impl EventLoop {
     fn take_mail(&mut self, now: Time) {
         for _ in 0..ENVELOPES_PER_TURN_MAX {
             let Some(envelope) = self.post.receive() else { break };
-            if matches!(envelope, Envelope::Drain) {
-                // Closing the listener resets what the kernel has queued for it.
-                self.listener = None;
-                self.shard.stats().accept_paused.set(0);
-                self.drain_until.get_or_insert(now + self.settings.drain);
+            if matches!(envelope, Envelope::Drain(_)) {
+                self.begin_drain(now);
             }
             self.shard.open_envelope(envelope, now);
         }
@@ -469,22 +467,6 @@ impl EventLoop {
         stats.wakes.add(woken);
         stats.overflow_bytes.set(self.post.overflow_bytes());
         self.shard.pause_publishing(self.post.overflow_bytes_total() > self.settings.overflow_bytes_max);
-    }
-
-    fn enforce_drain(&mut self, now: Time) {
-        if self.drain_until.is_some_and(|until| now >= until) {
-            self.shard.abort_all();
-        }
-    }
-
-    /// Draining, with no connection left here.
-    fn has_drained_alone(&self) -> bool {
-        self.drain_until.is_some() && self.shard.connections_len() == 0
-    }
-
-    /// No connection is left anywhere. Until then this shard may own topics of others.
-    fn is_drained(&self) -> bool {
-        self.has_drained_alone() && self.sum_of_process(|stats| &stats.connections) == 0
     }
 
     fn sum_of_process(&self, cell: impl Fn(&ShardStats) -> &Cell) -> u64 {

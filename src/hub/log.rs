@@ -177,6 +177,7 @@ impl Hub {
     /// The open batch gets no more frames and belongs to the members of this moment;
     /// those that waited for that join behind it.
     fn seal(&mut self, index: TopicIndex) {
+        self.refresh_policy(index);
         let topic = &mut self.topics[index.0 as usize];
         let Some(log) = &mut topic.log else { return };
         let Some(mut batch) = log.open.take() else { return };

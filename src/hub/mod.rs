@@ -67,6 +67,8 @@ pub struct Hub {
     settings: HubSettings,
     hasher: SeedableRandomState,
     names: HashTable<TopicIndex>,
+    /// Grows with each change of the policies, modulo 2¹⁶.
+    policies_edition: u16,
     topics: Slab<Topic>,
     subscriptions: Slab<Subscription>,
     /// Topics with something to flush, each once; entries of forgotten topics are skipped.
@@ -98,6 +100,7 @@ impl Hub {
             hasher: hasher(settings.hash_seed),
             settings,
             names: HashTable::new(),
+            policies_edition: 0,
             topics: Slab::new(),
             subscriptions: Slab::new(),
             dirty: VecDeque::new(),

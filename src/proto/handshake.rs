@@ -154,6 +154,9 @@ pub enum HandshakeError {
     /// No room for another topic.
     #[error("no room for another topic; try again later")]
     TopicsFull,
+    /// The server goes down.
+    #[error("the server is shutting down; connect again to reach another")]
+    GoingAway,
 }
 
 impl HandshakeError {
@@ -167,7 +170,7 @@ impl HandshakeError {
             Self::NotAnUpgrade | Self::Version(_) => Status::UpgradeRequired,
             Self::HostForbidden(_) | Self::OriginForbidden(_) | Self::Unauthorized(_) => Status::Forbidden,
             Self::Timeout => Status::RequestTimeout,
-            Self::TopicsFull => Status::ServiceUnavailable,
+            Self::TopicsFull | Self::GoingAway => Status::ServiceUnavailable,
             _ => Status::BadRequest,
         }
     }

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod reload;
 mod tls;
 mod worker;
 
@@ -15,14 +16,13 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::config::Config;
-use crate::control::{Control, ControlSettings};
+use crate::control::{Control, ControlSettings, DrainPlan};
 use crate::driver::clock::Clock;
 use crate::driver::mailbox;
 use crate::driver::socket::{BoundListeners, SocketOptions};
 use crate::hub::HubSettings;
 use crate::id::ShardId;
-use crate::origin::OriginPolicy;
-use crate::stats::ShardStats;
+use crate::stats::{ProcessStats, ShardStats};
 pub use tls::TlsError;
 
 use tls::Certificates;
@@ -66,6 +66,7 @@ pub struct Server {
     control: Control,
     stats: Arc<[Arc<ShardStats>]>,
     certificates: Option<Arc<Certificates>>,
+    process: Arc<ProcessStats>,
 }
 
 impl Server {
@@ -89,11 +90,8 @@ impl Server {
         let entries = config.limits.mailbox_entries;
         let mut posts = mailbox::post_offices(config.shards, entries, Box::new(move || wake_control.notify_one()))
             .map_err(io::Error::from)?;
-        let origin = Arc::new(OriginPolicy {
-            check_host: config.security.check_host,
-            allowed_hosts: config.security.allowed_hosts.clone(),
-            allowed_origins: config.security.allowed_origins.clone(),
-        });
+        let live = reload::api_options(config);
+        let options = live.shards.clone();
         let hub = HubSettings {
             shard: ShardId(0),
             shards: config.shards,
@@ -101,25 +99,32 @@ impl Server {
             epoch_seed: random_u64()?,
             topics_max: config.limits.topics_max,
             topics_idle_max: config.limits.topics_idle_max,
-            policies: Arc::new(config.slow_consumers.clone()),
+            policies: options.policies.clone(),
         };
         let stats: Arc<[Arc<ShardStats>]> = (0..config.shards).map(|_| Arc::default()).collect();
+        let process: Arc<ProcessStats> = Arc::default();
         let clock = Clock::start();
 
         let admin_listener = admin.listen().map_err(|error| bind("admin", admin_address, error))?.remove(0);
         let settings = ControlSettings {
             shards: config.shards,
             hash_seed: hub.hash_seed,
-            origin: origin.clone(),
-            api_key: config.api_key.clone(),
+            live,
+            process: process.clone(),
             body_bytes_max: config.body_bytes_max,
             overflow_bytes_max: config.limits.overflow_bytes_max as u64,
+            drain: DrainPlan {
+                grace: config.drain.grace,
+                spread: config.drain.spread,
+                deadline: config.drain.deadline,
+                seed: random_u64()?,
+            },
         };
         let control_post = posts.remove(config.shards);
         let control = Control::start(settings, admin_listener, control_post, bell, stats.clone())?;
 
         let listeners = listeners.listen().map_err(|error| bind("listen", clients_address, error))?;
-        let common = Common { origin, tls, clock, process: stats.clone() };
+        let common = Common { origin: options.origin.clone(), tls, clock, process: stats.clone() };
         let workers = listeners
             .into_iter()
             .zip(posts)
@@ -129,7 +134,7 @@ impl Server {
                 Worker::start(config, hub, common.clone(), listener, post)
             })
             .collect::<io::Result<Vec<_>>>()?;
-        Ok(Self { clients: clients_address, admin: admin_address, workers, control, stats, certificates })
+        Ok(Self { clients: clients_address, admin: admin_address, workers, control, stats, process, certificates })
     }
 
     /// Where clients connect.
@@ -147,17 +152,9 @@ impl Server {
         &self.stats
     }
 
-    /// Reads certificates and keys anew: connections made from now on get the new ones,
-    /// those that are open stay. Does nothing without TLS.
-    ///
-    /// # Errors
-    /// What is wrong with which file; then the old ones stay, all of them.
-    pub fn reload_certificates(&self) -> Result<(), TlsError> {
-        self.certificates.as_ref().map_or(Ok(()), |certificates| certificates.reload())
-    }
-
-    /// Begins to close: no new connections, `1001` to those that are open. Whatever is
-    /// left after the configured time is closed by force.
+    /// Begins to go down: `/health` says so; after the grace nobody is taken in any more,
+    /// and those that are open are sent `1001`, one after the other. Whatever is left at
+    /// the deadline is reset.
     pub fn drain(&self) {
         self.control.drain();
     }

@@ -45,7 +45,7 @@ impl Worker {
         let shard_settings = shard_settings(config, hub, origin, tls);
         let loop_settings = LoopSettings {
             overflow_bytes_max: config.limits.overflow_bytes_max as u64,
-            drain: config.timeouts.drain,
+            drain: config.drain.deadline,
             connections_max: config.limits.connections_max as u64,
             queue_bytes_total_max: config.limits.queue_bytes_total_max as u64,
         };

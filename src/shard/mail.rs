@@ -48,7 +48,9 @@ impl Shard {
             Envelope::Probe { token } => {
                 self.outbox.push_back((Address::Control, Envelope::ProbeAnswer { token }));
             }
-            Envelope::Drain => self.drain(now),
+            Envelope::Reload(options) => self.reload(&options),
+            Envelope::Drain(step) => self.drain(step),
+            Envelope::Barrier(round) => self.pass_barrier(round, now),
             Envelope::Published { .. } | Envelope::ProbeAnswer { .. } => {
                 debug_assert!(false, "answers go to the control plane only");
             }

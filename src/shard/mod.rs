@@ -14,10 +14,12 @@
 #![forbid(unsafe_code)]
 
 mod budget;
+mod drain;
 mod flush;
 mod handshake;
 mod mail;
 mod messages;
+mod reload;
 mod secure;
 mod session;
 mod table;
@@ -34,8 +36,10 @@ use crate::hub::{Hub, HubSettings, Outbox};
 use crate::id::ConnectionId;
 use crate::origin::OriginPolicy;
 use crate::proto::message::AssemblyPool;
-use crate::stats::{CloseReason, ShardStats};
+use crate::stats::ShardStats;
 use crate::time::Time;
+use drain::Drain;
+pub use drain::{DrainPhase, ListenerTask};
 use flush::InHand;
 use secure::HandshakeTurns;
 use session::Session;
@@ -78,7 +82,7 @@ pub struct Shard {
     /// Publishers whose reading pauses until mailboxes have room.
     paused_publishers: Vec<ConnectionId>,
     publishing_paused: bool,
-    draining: bool,
+    drain: Drain,
     outbound_pool: OutboundPool,
     assembly_pool: AssemblyPool,
     /// Published bytes that a transport is being offered.
@@ -110,7 +114,7 @@ impl Shard {
             resumed: VecDeque::new(),
             paused_publishers: Vec::new(),
             publishing_paused: false,
-            draining: false,
+            drain: Drain::new(),
             outbound_pool: OutboundPool::default(),
             assembly_pool: AssemblyPool::default(),
             in_hand: None,
@@ -129,7 +133,7 @@ impl Shard {
     /// Takes in a new transport. `None`: the table is full or the shard drains; the
     /// caller pauses accepting.
     pub fn accept(&mut self, now: Time) -> Option<ConnectionId> {
-        if self.draining {
+        if self.drain.is_shut() {
             return None;
         }
         let connection = Connection::new(now);
@@ -146,7 +150,7 @@ impl Shard {
 
     /// Whether another transport can be taken in.
     pub fn has_room(&self) -> bool {
-        !self.draining && self.table.len() < self.settings.connections_max
+        !self.drain.is_shut() && self.table.len() < self.settings.connections_max
     }
 
     /// Connections in the table.
@@ -232,7 +236,7 @@ impl Shard {
         self.settle(id);
     }
 
-    /// Pings, and closes what has run out of time.
+    /// Pings, closes what has run out of time, and those whose turn it is while going down.
     pub fn handle_timeouts(&mut self, now: Time) {
         while let Some(slot) = self.timers.pop_due(now) {
             let Some(id) = self.table.id_at(slot) else { continue };
@@ -250,11 +254,12 @@ impl Shard {
                 Expired::Closed => self.settle(id),
             }
         }
+        self.close_next(now);
     }
 
     /// When [`Shard::handle_timeouts`] is to be called at the latest.
     pub fn next_timeout(&self) -> Option<Time> {
-        self.timers.next_due()
+        [self.timers.next_due(), self.drain.next_due()].into_iter().flatten().min()
     }
 
     /// The transport has ended our direction, as [`crate::connection::Output::EndWriting`] asked.
@@ -275,26 +280,6 @@ impl Shard {
         self.stats.connections.set(self.table.len() as u64);
         self.stats.queue_bytes.sub(peer.connection.queue_bytes() as u64);
         peer.connection.release(&mut self.outbound_pool).release(&mut self.assembly_pool);
-    }
-
-    /// Begins to close every connection; no new one is taken in.
-    pub fn drain(&mut self, now: Time) {
-        self.draining = true;
-        let ids: Vec<ConnectionId> = self.table.ids().collect();
-        for id in ids {
-            self.drain_one(id, now);
-        }
-    }
-
-    /// Closes every connection at once, whatever the peers do.
-    pub fn abort_all(&mut self) {
-        let ids: Vec<ConnectionId> = self.table.ids().collect();
-        for id in ids {
-            if let Some(peer) = self.table.get_mut(id) {
-                peer.connection.abort(CloseReason::Drain);
-                self.settle(id);
-            }
-        }
     }
 
     /// The next envelope for another thread.

@@ -61,6 +61,24 @@ impl Shard {
         waits
     }
 
+    /// Whether nothing can be said to a peer yet: it has not begun, and may begin with TLS,
+    /// or it is in the middle of that handshake.
+    pub(super) fn has_no_language(&self, id: ConnectionId) -> bool {
+        self.settings.tls.is_some()
+            && self
+                .table
+                .get(id)
+                .is_some_and(|peer| peer.connection.is_securing() || peer.connection.awaits_first_byte())
+    }
+
+    /// Ends a connection to which nothing can be said.
+    pub(super) fn abort_handshake(&mut self, id: ConnectionId, reason: CloseReason) {
+        let Some(peer) = self.table.get_mut(id) else { return };
+        self.stats.tls_handshakes_failed.add(u64::from(peer.connection.is_securing()));
+        peer.connection.abort(reason);
+        self.settle(id);
+    }
+
     /// Looks at the first byte of a connection: TLS, or HTTP without it. Whether what
     /// came is to be read.
     pub(super) fn choose_transport(&mut self, id: ConnectionId, first: u8, now: Time) -> bool {

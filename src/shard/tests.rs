@@ -1,6 +1,8 @@
 //! What a shard does, seen from its driver: bytes in, bytes out, time handed in.
 
+mod drain;
 mod pair;
+mod reload;
 mod slow;
 
 use std::time::Duration;
@@ -10,6 +12,7 @@ use crate::command::{SharedMessage, TopicName};
 use crate::connection::Output;
 use crate::limits::TIMER_STEP_MS;
 use crate::proto::frame::MessageKind;
+use crate::stats::CloseReason;
 use pair::{
     DEADLINES, OTHER, OWNER, Pair, QUEUE_BYTES_MAX, REPLY_BYTES_WATERMARK, close_code, delivered, masked, path,
     request, text, topic, unmasked,
@@ -329,9 +332,7 @@ fn pings_keep_their_interval_although_a_pong_may_take_longer() {
 fn a_close_that_is_not_answered_ends_in_a_reset_after_the_close_timeout() {
     let mut pair = Pair::new();
     let peer = pair.open(OTHER, &path(""));
-    let now = pair.now;
-    pair.shards[OTHER].open_envelope(Envelope::Drain, now);
-    pair.settle();
+    pair.go_down(Duration::ZERO);
     assert_eq!(close_code(&pair.take(peer)), 1001);
     assert!(!pair.transport(peer).ended, "the answer is awaited");
     // Data is no answer.
@@ -349,8 +350,7 @@ fn a_close_that_is_answered_ends_after_the_peers_end() {
     let mut pair = Pair::new();
     let peer = pair.open(OWNER, "/echo");
     let now = pair.now;
-    pair.shards[OWNER].drain(now);
-    pair.settle();
+    pair.go_down(Duration::ZERO);
     pair.take(peer);
     pair.send(peer, &masked(0x88, &1001u16.to_be_bytes()));
     pair.settle();
@@ -360,26 +360,6 @@ fn a_close_that_is_answered_ends_after_the_peers_end() {
     pair.shards[OWNER].peer_ended(peer.id, now);
     pair.settle();
     assert_eq!(pair.transport(peer).closed, Some(false));
-    pair.assert_empty();
-}
-
-#[test]
-fn draining_closes_those_in_the_handshake_too_and_takes_in_nobody() {
-    let mut pair = Pair::new();
-    let silent = pair.accept(OTHER);
-    let waiting = pair.accept(OTHER);
-    pair.send(waiting, &request(&path("")));
-    pair.flush();
-    let now = pair.now;
-    pair.shards[OTHER].drain(now);
-    pair.settle();
-    for peer in [silent, waiting] {
-        assert_eq!(pair.take(peer), b"");
-        assert_eq!(pair.transport(peer).closed, Some(true));
-    }
-    assert!(!pair.shards[OTHER].has_room());
-    assert_eq!(pair.shards[OTHER].accept(now), None);
-    assert_eq!(pair.closes(CloseReason::Drain), 2);
     pair.assert_empty();
 }
 

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::{Address, Envelope};
+use crate::command::{Address, DrainStep, Envelope};
 use crate::connection::{Deadlines, Output, QueueBounds};
 use crate::dialect::{Routes, ServiceLimits};
 use crate::hub::{HubSettings, owner_of};
 use crate::id::{ConnectionId, ShardId};
-use crate::shard::{Shard, ShardSettings};
+use crate::shard::{ListenerTask, Shard, ShardSettings};
 use crate::stats::{Cell, CloseReason, ShardStats};
 use crate::time::Time;
 
@@ -205,6 +205,44 @@ impl Pair {
             self.shards[to].open_envelope(envelope, self.now);
         }
         self.flush();
+    }
+
+    /// Delivers the oldest of what one shard has sent the other, if there is any.
+    pub(super) fn carry_one(&mut self, from: usize, to: usize) {
+        if let Some(envelope) = self.mail[from][to].pop_front() {
+            self.tell(to, envelope);
+        }
+    }
+
+    pub(super) fn tell(&mut self, shard: usize, envelope: Envelope) {
+        self.shards[shard].open_envelope(envelope, self.now);
+        self.flush();
+    }
+
+    /// Does what going down asks of a listener at which nobody waits.
+    pub(super) fn tend_listener(&mut self, shard: usize) {
+        while self.shards[shard].listener_task() != ListenerTask::None {
+            self.shards[shard].listener_done(self.now);
+        }
+        self.flush();
+    }
+
+    /// Both shards are told to go down, and come as far as they do without time passing.
+    pub(super) fn go_down(&mut self, spread: Duration) {
+        for shard in 0..SHARDS {
+            self.tell(shard, Envelope::Drain(DrainStep::Announce));
+            self.tell(shard, Envelope::Drain(DrainStep::Close { spread, seed: SEED }));
+        }
+        self.go_on_down();
+    }
+
+    /// The same for shards that have been told.
+    pub(super) fn go_on_down(&mut self) {
+        self.settle();
+        while self.shards.iter().any(|shard| shard.listener_task() != ListenerTask::None) {
+            (0..SHARDS).for_each(|shard| self.tend_listener(shard));
+            self.settle();
+        }
     }
 
     /// Flushes and carries until all is quiet.
