@@ -162,7 +162,9 @@ impl EventLoop {
         self.flush(now);
         // 8. One wake for each thread that was sent something.
         self.carry_mail_out();
-        self.shard.stats().turns.record(self.clock.now().since(now));
+        let end = self.clock.now();
+        self.shard.end_turn(end);
+        self.shard.stats().turns.record(end.since(now), 1);
         Ok(())
     }
 

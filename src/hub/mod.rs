@@ -27,7 +27,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 pub use fanout::Ordered;
-pub use log::Delivery;
+pub use log::{Delivery, Flushed};
 pub use subscription::{Subscribed, SubscriptionId};
 pub use topic::TopicIndex;
 
@@ -74,6 +74,8 @@ pub struct Hub {
     /// Connections whose subscription was confirmed after they had waited.
     confirmed: VecDeque<ConnectionId>,
     batches: BatchPool,
+    /// Batches that the last member has been given in this turn.
+    flushed: Vec<Flushed>,
     // Boxed so that a topic holds a pointer and not the log itself.
     #[expect(clippy::vec_box)]
     free_logs: Vec<Box<DeliveryLog>>,
@@ -103,6 +105,7 @@ impl Hub {
             dirty: VecDeque::new(),
             confirmed: VecDeque::new(),
             batches: BatchPool::default(),
+            flushed: Vec::new(),
             free_logs: Vec::new(),
             idle: VecDeque::new(),
             idle_count: 0,

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::{Shard, mark_dirty};
 use crate::buffer::Batch;
 use crate::connection::{Connection, Output};
-use crate::hub::Delivery;
+use crate::hub::{Delivery, Flushed};
 use crate::id::ConnectionId;
 use crate::policy::SlowConsumerPolicy;
 use crate::stats::CloseReason;
@@ -54,6 +54,15 @@ impl Shard {
     /// Whether anything waits for a flush.
     pub fn has_flushes(&self) -> bool {
         !self.dirty.is_empty() || self.hub.has_deliveries()
+    }
+
+    /// What [`Shard::next_flush`] named has been carried out: counts how long the messages
+    /// took that the last subscriber was offered meanwhile. Called at the end of each turn,
+    /// with the time of that.
+    pub fn end_turn(&mut self, now: Time) {
+        while let Some(Flushed { since, messages }) = self.hub.next_flushed() {
+            self.stats.publish_to_flush.record(now.since(since), messages.into());
+        }
     }
 
     /// Gives a member its batch; the member, if its transport is to be offered it now.

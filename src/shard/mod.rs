@@ -7,7 +7,7 @@
 //!    [`Shard::peer_ended`], [`Shard::transport_failed`], [`Shard::open_envelope`],
 //!    [`Shard::handle_timeouts`];
 //! 2. flushes: for each [`Shard::next_flush`] it does what [`Shard::output`] says;
-//! 3. carries away what [`Shard::take_envelope`] gives.
+//! 3. carries away what [`Shard::take_envelope`] gives, and says [`Shard::end_turn`].
 //!
 //! Each call is bounded in time by its input, none blocks.
 

@@ -1,5 +1,6 @@
 //! What a shard does, seen from its driver: bytes in, bytes out, time handed in.
 
+mod flushes;
 mod pair;
 mod slow;
 
