@@ -20,7 +20,16 @@ pub const FLUSH_SLICE_US: u64 = 1_000;
 /// Flushes between two looks at the clock, which costs about 30 ns.
 pub const FLUSHES_PER_LOOK: usize = 16;
 
-const _: () = assert!(FLUSHES_PER_TURN_MAX.is_multiple_of(FLUSHES_PER_LOOK));
+/// Microseconds after which a slice of reads ends, so that many connections that send as
+/// fast as they can do not hold up the flush of what has come; the others are read in the
+/// next turns.
+pub const READ_SLICE_US: u64 = 1_000;
+
+/// Bytes between two looks at the clock while reading: much can come of few of them.
+pub const READ_BYTES_PER_LOOK: usize = 16 * 1024;
+
+/// What a read counts for beside its bytes: a look after every 16 small ones.
+pub const READ_BYTES_LEAST: usize = READ_BYTES_PER_LOOK / 16;
 
 /// Envelopes taken from the mailboxes per turn, for the same reason.
 pub const ENVELOPES_PER_TURN_MAX: usize = 1024;

@@ -19,12 +19,14 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::clock::Clock;
 use super::mailbox::Post;
+use super::slice::Slice;
 use crate::command::Envelope;
 use crate::connection::Output;
 use crate::id::ConnectionId;
 use crate::limits::{
     ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, DRAIN_RETRY_MS, ENVELOPES_PER_TURN_MAX, EVENTS_PER_TURN_MAX, FLUSH_SLICE_US,
-    FLUSHES_PER_LOOK, FLUSHES_PER_TURN_MAX, PUBLISH_RETRY_MS, RECEIVE_BUFFER_BYTES,
+    FLUSHES_PER_LOOK, FLUSHES_PER_TURN_MAX, PUBLISH_RETRY_MS, READ_BYTES_LEAST, READ_BYTES_PER_LOOK, READ_SLICE_US,
+    RECEIVE_BUFFER_BYTES,
 };
 use crate::shard::Shard;
 use crate::stats::{Cell, ShardStats};
@@ -286,21 +288,25 @@ impl EventLoop {
         self.sockets[slot] = Some(socket);
     }
 
+    /// A slice of what is to be read; the rest stays on the list, before what comes meanwhile.
     fn read_listed(&mut self, now: Time) {
+        let mut slice = Slice::new(self.clock, READ_SLICE_US, READ_BYTES_PER_LOOK);
         for _ in 0..self.readable.len() {
             let Some(id) = self.readable.pop_front() else { break };
-            if let Some(socket) = socket_mut(&mut self.sockets, id) {
-                socket.listed = false;
-                self.read(id, now);
+            let Some(socket) = socket_mut(&mut self.sockets, id) else { continue };
+            socket.listed = false;
+            let read = self.read(id, now);
+            if slice.is_over_after(READ_BYTES_LEAST + read) {
+                break;
             }
         }
     }
 
-    /// Reads one buffer full at most; what may be left is on the list for the next turn.
-    fn read(&mut self, id: ConnectionId, now: Time) {
-        let Some(socket) = socket_mut(&mut self.sockets, id) else { return };
+    /// Reads one buffer full at most; what may be left is on the list. Returns how much.
+    fn read(&mut self, id: ConnectionId, now: Time) -> usize {
+        let Some(socket) = socket_mut(&mut self.sockets, id) else { return 0 };
         if socket.listed || !self.shard.wants_read(id) {
-            return;
+            return 0;
         }
         match socket.stream.read(&mut self.receive_buffer) {
             Ok(0) => self.shard.peer_ended(id, now),
@@ -312,6 +318,7 @@ impl EventLoop {
                 if more {
                     list_readable(&mut self.readable, &mut self.sockets, id);
                 }
+                return n;
             }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => {}
@@ -319,6 +326,7 @@ impl EventLoop {
                 _ => self.shard.transport_failed(id),
             },
         }
+        0
     }
 
     fn take_mail(&mut self, now: Time) {
@@ -337,11 +345,11 @@ impl EventLoop {
     /// A slice of what is to be flushed, bounded in number and in time.
     fn flush(&mut self, now: Time) {
         self.turn = self.turn.wrapping_add(1);
-        let until = self.clock.now() + Duration::from_micros(FLUSH_SLICE_US);
-        for n in 1..=FLUSHES_PER_TURN_MAX {
+        let mut slice = Slice::new(self.clock, FLUSH_SLICE_US, FLUSHES_PER_LOOK);
+        for _ in 0..FLUSHES_PER_TURN_MAX {
             let Some(id) = self.shard.next_flush(now) else { break };
             self.flush_one(id);
-            if n % FLUSHES_PER_LOOK == 0 && self.clock.now() >= until {
+            if slice.is_over_after(1) {
                 break;
             }
         }

@@ -1,7 +1,8 @@
 //! From what is queued to what a transport is offered.
 //!
-//! First connections with something of their own to say, then the members of topics
-//! with published frames. A member that is not behind is offered the batch itself: if
+//! Connections with something of their own to say and the members of topics with
+//! published frames take turns: who asks for replies without end does not hold up what is
+//! published, and a large topic does not hold up replies. A member that is not behind is offered the batch itself: if
 //! its transport takes all, nothing was ever queued for it.
 
 use std::rc::Rc;
@@ -37,18 +38,26 @@ impl Shard {
             while let Some(id) = self.hub.next_confirmed() {
                 self.confirm(id, now);
             }
-            if let Some(id) = self.dirty.pop_front() {
-                if let Some(peer) = self.table.get_mut(id) {
-                    peer.connection.dirty = false;
-                    return Some(id);
-                }
-                continue;
+            if !self.has_flushes() {
+                return None;
             }
-            let delivery = self.hub.next_delivery()?;
-            if let Some(id) = self.hand_out(delivery, now) {
-                return Some(id);
+            self.dirty_next = !self.dirty_next;
+            let next = if self.dirty.is_empty() || (!self.dirty_next && self.hub.has_deliveries()) {
+                self.hub.next_delivery().and_then(|delivery| self.hand_out(delivery, now))
+            } else {
+                self.next_dirty()
+            };
+            if next.is_some() {
+                return next;
             }
         }
+    }
+
+    fn next_dirty(&mut self) -> Option<ConnectionId> {
+        let id = self.dirty.pop_front()?;
+        // Its slot may have another tenant by now.
+        self.table.get_mut(id)?.connection.dirty = false;
+        Some(id)
     }
 
     /// Whether anything waits for a flush.

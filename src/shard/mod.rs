@@ -68,6 +68,8 @@ pub struct Shard {
     outbox: Outbox,
     /// Connections with something to flush, each once.
     dirty: VecDeque<ConnectionId>,
+    /// Whether the next flush is one of these rather than of a topic.
+    dirty_next: bool,
     /// Connections whose reading had paused and may go on.
     resumed: VecDeque<ConnectionId>,
     /// Publishers whose reading pauses until mailboxes have room.
@@ -99,6 +101,7 @@ impl Shard {
             hub: Hub::new(settings.hub.clone()),
             outbox: Outbox::new(),
             dirty: VecDeque::new(),
+            dirty_next: true,
             resumed: VecDeque::new(),
             paused_publishers: Vec::new(),
             publishing_paused: false,

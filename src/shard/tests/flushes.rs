@@ -63,3 +63,22 @@ fn a_message_counts_when_the_last_subscriber_leaves_instead() {
     pair.flush();
     assert_eq!(flush_times(&pair), [(1.0, 1)], "it counts once");
 }
+
+#[test]
+fn those_who_ask_for_replies_without_end_do_not_hold_up_what_is_published() {
+    const TALKERS: usize = 10;
+    let mut pair = Pair::new();
+    let talkers: Vec<_> = (0..TALKERS).map(|_| pair.open(OWNER, "/echo")).collect();
+    let publisher = pair.open(OWNER, &path("?subscribe=off"));
+    let subscribers: Vec<_> = (0..TALKERS).map(|_| pair.open(OWNER, &path(""))).collect();
+    pair.send(publisher, &text("message"));
+    // Each turn brings more of them than it has time to flush.
+    for _ in 0..4 {
+        talkers.iter().for_each(|talker| pair.send(*talker, &text("again")));
+        flush_some(&mut pair, TALKERS / 2);
+    }
+    for subscriber in subscribers {
+        assert_eq!(pair.take(subscriber), delivered("message"));
+    }
+    assert!(talkers.iter().any(|talker| !pair.take(*talker).is_empty()), "nor the other way round");
+}
