@@ -24,9 +24,8 @@ use crate::command::Envelope;
 use crate::connection::Output;
 use crate::id::ConnectionId;
 use crate::limits::{
-    ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, DRAIN_RETRY_MS, ENVELOPES_PER_TURN_MAX, EVENTS_PER_TURN_MAX, FLUSH_SLICE_US,
-    FLUSHES_PER_LOOK, FLUSHES_PER_TURN_MAX, PUBLISH_RETRY_MS, READ_BYTES_LEAST, READ_BYTES_PER_LOOK, READ_SLICE_US,
-    RECEIVE_BUFFER_BYTES,
+    ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, DRAIN_RETRY_MS, ENVELOPES_PER_TURN_MAX, EVENTS_PER_TURN_MAX,
+    FLUSHES_PER_TURN_MAX, HASTE, PUBLISH_RETRY_MS, RECEIVE_BUFFER_BYTES,
 };
 use crate::shard::Shard;
 use crate::stats::{Cell, ShardStats};
@@ -164,9 +163,7 @@ impl EventLoop {
         self.flush(now);
         // 8. One wake for each thread that was sent something.
         self.carry_mail_out();
-        let end = self.clock.now();
-        self.shard.end_turn(end);
-        self.shard.stats().turns.record(end.since(now), 1);
+        self.shard.end_turn(now, self.clock.now());
         Ok(())
     }
 
@@ -229,7 +226,7 @@ impl EventLoop {
             Accepting::Paused { until } if now < until => return,
             Accepting::Ready | Accepting::Paused { .. } => self.accepting = Accepting::Ready,
         }
-        for _ in 0..ACCEPTS_PER_TURN_MAX {
+        for _ in 0..ACCEPTS_PER_TURN_MAX / self.haste() {
             let Some(listener) = &self.listener else {
                 self.accepting = Accepting::Armed;
                 return;
@@ -254,6 +251,12 @@ impl EventLoop {
             }
         }
         self.shard.stats().accept_paused.set(0);
+    }
+
+    /// What a turn takes in is divided by this: little while the last one has left flushes,
+    /// so that what is there leaves before more comes.
+    fn haste(&self) -> u64 {
+        if self.shard.has_flushes() { HASTE } else { 1 }
     }
 
     /// Shards that accept at the same moment may pass the process's limit by one each.
@@ -290,13 +293,12 @@ impl EventLoop {
 
     /// A slice of what is to be read; the rest stays on the list, before what comes meanwhile.
     fn read_listed(&mut self, now: Time) {
-        let mut slice = Slice::new(self.clock, READ_SLICE_US, READ_BYTES_PER_LOOK);
+        let mut slice = Slice::of_reads(self.clock, now, self.haste());
         for _ in 0..self.readable.len() {
             let Some(id) = self.readable.pop_front() else { break };
             let Some(socket) = socket_mut(&mut self.sockets, id) else { continue };
             socket.listed = false;
-            let read = self.read(id, now);
-            if slice.is_over_after(READ_BYTES_LEAST + read) {
+            if slice.is_over_after(self.read(id, now)) {
                 break;
             }
         }
@@ -311,8 +313,7 @@ impl EventLoop {
         match socket.stream.read(&mut self.receive_buffer) {
             Ok(0) => self.shard.peer_ended(id, now),
             Ok(n) => {
-                // A short read means that the kernel has no more, and the next byte makes a
-                // new edge.
+                // After a short read the kernel has no more, and the next byte makes a new edge.
                 let more = n == self.receive_buffer.len() || socket.peer_ended;
                 self.shard.receive(id, &mut self.receive_buffer[..n], now);
                 if more {
@@ -345,11 +346,11 @@ impl EventLoop {
     /// A slice of what is to be flushed, bounded in number and in time.
     fn flush(&mut self, now: Time) {
         self.turn = self.turn.wrapping_add(1);
-        let mut slice = Slice::new(self.clock, FLUSH_SLICE_US, FLUSHES_PER_LOOK);
+        let mut slice = Slice::of_flushes(self.clock);
         for _ in 0..FLUSHES_PER_TURN_MAX {
             let Some(id) = self.shard.next_flush(now) else { break };
             self.flush_one(id);
-            if slice.is_over_after(1) {
+            if slice.is_over_after(0) {
                 break;
             }
         }

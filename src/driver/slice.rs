@@ -6,35 +6,42 @@
 use std::time::Duration;
 
 use super::clock::Clock;
+use crate::limits::{FLUSH_SLICE_US, FLUSHES_PER_LOOK, READ_BYTES_LEAST, READ_BYTES_PER_LOOK, READ_SLICE_US};
 use crate::time::Time;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Slice {
     clock: Clock,
-    length: Duration,
+    until: Time,
     work_per_look: usize,
+    /// Work of each step at least.
+    work_least: usize,
     /// Done since the last look.
     work: usize,
-    /// Known from the first look on, where it begins to count.
-    until: Option<Time>,
 }
 
 impl Slice {
-    /// A slice of so many microseconds, with a look at the clock after so much work.
-    pub(super) fn new(clock: Clock, length_us: u64, work_per_look: usize) -> Self {
-        Self { clock, length: Duration::from_micros(length_us), work_per_look, work: 0, until: None }
+    /// A slice of reads in a turn that began then. One with more haste ends sooner.
+    pub(super) fn of_reads(clock: Clock, turn_began: Time, haste: u64) -> Self {
+        let until = turn_began + Duration::from_micros(READ_SLICE_US / haste);
+        Self { clock, until, work_per_look: READ_BYTES_PER_LOOK, work_least: READ_BYTES_LEAST, work: 0 }
     }
 
-    /// Whether that much more work was enough.
+    /// A slice of flushes from now on.
+    pub(super) fn of_flushes(clock: Clock) -> Self {
+        let until = clock.now() + Duration::from_micros(FLUSH_SLICE_US);
+        Self { clock, until, work_per_look: FLUSHES_PER_LOOK, work_least: 1, work: 0 }
+    }
+
+    /// Whether one more step was enough, of so much work beside the least.
     pub(super) fn is_over_after(&mut self, work: usize) -> bool {
-        self.work += work;
+        self.work += self.work_least + work;
         if self.work < self.work_per_look {
             return false;
         }
         self.work = 0;
-        let now = self.clock.now();
-        now >= *self.until.get_or_insert(now + self.length)
+        self.clock.now() >= self.until
     }
 }
 
@@ -44,10 +51,11 @@ mod tests {
 
     #[test]
     fn a_slice_lasts_until_a_look_at_the_clock_after_its_time() {
-        let mut slice = Slice::new(Clock::start(), 0, 10);
-        let over: Vec<_> = [4, 5, 1, 9, 1].into_iter().map(|work| slice.is_over_after(work)).collect();
+        let slice = |until| Slice { clock: Clock::start(), until, work_per_look: 10, work_least: 1, work: 0 };
+        let mut over = slice(Time::ZERO);
+        let over: Vec<_> = [4, 3, 0, 8, 0].into_iter().map(|work| over.is_over_after(work)).collect();
         assert_eq!(over, [false, false, true, false, true], "at each look, and only then");
-        let mut slice = Slice::new(Clock::start(), 3_600_000_000, 1);
-        assert!((0..1000).all(|_| !slice.is_over_after(5)));
+        let mut open = slice(Time(u64::MAX));
+        assert!((0..1000).all(|_| !open.is_over_after(5)));
     }
 }

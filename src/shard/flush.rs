@@ -65,10 +65,11 @@ impl Shard {
         !self.dirty.is_empty() || self.hub.has_deliveries()
     }
 
-    /// What [`Shard::next_flush`] named has been carried out: counts how long the messages
-    /// took that the last subscriber was offered meanwhile. Called at the end of each turn,
-    /// with the time of that.
-    pub fn end_turn(&mut self, now: Time) {
+    /// A turn that began then ends, and what [`Shard::next_flush`] named in it has been
+    /// carried out: counts how long it took, and how long the messages took that the last
+    /// subscriber was offered in it.
+    pub fn end_turn(&mut self, began: Time, now: Time) {
+        self.stats.turns.record(now.since(began), 1);
         while let Some(Flushed { since, messages }) = self.hub.next_flushed() {
             self.stats.publish_to_flush.record(now.since(since), messages.into());
         }

@@ -27,7 +27,7 @@ fn a_message_counts_from_its_turn_to_the_end_of_the_one_that_reached_the_last_su
     pair.send(publisher, &text("first"));
     flush_some(&mut pair, 2);
     pair.now = pair.now + 4 * MS;
-    pair.shards[OWNER].end_turn(pair.now);
+    pair.shards[OWNER].end_turn(pair.now, pair.now);
     assert_eq!(flush_times(&pair), [], "one subscriber is left");
 
     // These wait in one batch, and are as old as the older one.
@@ -35,11 +35,11 @@ fn a_message_counts_from_its_turn_to_the_end_of_the_one_that_reached_the_last_su
     pair.now = pair.now + 3 * MS;
     pair.send(publisher, &text("third"));
     flush_some(&mut pair, 1);
-    pair.shards[OWNER].end_turn(pair.now);
+    pair.shards[OWNER].end_turn(pair.now, pair.now);
     assert_eq!(flush_times(&pair), [(7.0, 1)]);
     pair.now = pair.now + 20 * MS;
     flush_some(&mut pair, 3);
-    pair.shards[OWNER].end_turn(pair.now);
+    pair.shards[OWNER].end_turn(pair.now, pair.now);
     assert_eq!(flush_times(&pair), [(7.0, 1), (30.0, 2)]);
     for subscriber in subscribers {
         assert_eq!(pair.take(subscriber), ["first", "second", "third"].map(delivered).concat());

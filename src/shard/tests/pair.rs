@@ -133,7 +133,7 @@ impl Pair {
                     Address::Control => self.control.push(envelope),
                 }
             }
-            self.shards[shard].end_turn(self.now);
+            self.shards[shard].end_turn(self.now, self.now);
         }
     }
 
