@@ -22,6 +22,9 @@ use crate::time::Time;
 /// A batch of this many bytes is sealed before the turn ends, so that its memory can be
 /// used again.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Members of a topic that get its batch before the next topic has its turn: a large topic
+/// does not hold up a small one.
+const MEMBERS_PER_TURN: u32 = 32;
 /// Free logs kept by a hub.
 const LOGS_KEEP_MAX: usize = 1024;
 
@@ -137,14 +140,20 @@ impl Hub {
         !self.dirty.is_empty()
     }
 
-    /// The next member to get a batch. Topics take turns, a topic's members follow each
-    /// other. Subscriptions may be confirmed by this, see [`Hub::next_confirmed`].
+    /// The next member to get a batch. Topics take turns of some members each; a topic's
+    /// members follow each other. Subscriptions may be confirmed by this, see [`Hub::next_confirmed`].
     pub fn next_delivery(&mut self) -> Option<Delivery> {
         loop {
+            if self.turn_left == 0 {
+                self.dirty.rotate_left(usize::from(self.dirty.len() > 1));
+                self.turn_left = MEMBERS_PER_TURN;
+            }
             let index = *self.dirty.front()?;
             if let Some(delivery) = self.next_of_topic(index) {
+                self.turn_left -= 1;
                 return Some(delivery);
             }
+            self.turn_left = MEMBERS_PER_TURN;
             self.dirty.pop_front();
             let Some(topic) = self.topics.get_mut(index.0 as usize) else { continue };
             let Some(log) = &mut topic.log else { continue };

@@ -71,6 +71,8 @@ pub struct Hub {
     subscriptions: Slab<Subscription>,
     /// Topics with something to flush, each once; entries of forgotten topics are skipped.
     dirty: VecDeque<TopicIndex>,
+    /// Deliveries until the next of these has its turn.
+    turn_left: u32,
     /// Connections whose subscription was confirmed after they had waited.
     confirmed: VecDeque<ConnectionId>,
     batches: BatchPool,
@@ -103,6 +105,7 @@ impl Hub {
             topics: Slab::new(),
             subscriptions: Slab::new(),
             dirty: VecDeque::new(),
+            turn_left: 0,
             confirmed: VecDeque::new(),
             batches: BatchPool::default(),
             flushed: Vec::new(),

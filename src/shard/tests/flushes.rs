@@ -82,3 +82,20 @@ fn those_who_ask_for_replies_without_end_do_not_hold_up_what_is_published() {
     }
     assert!(talkers.iter().any(|talker| !pair.take(*talker).is_empty()), "nor the other way round");
 }
+
+#[test]
+fn a_large_topic_does_not_hold_up_a_small_one() {
+    let mut pair = Pair::with(|settings| settings.connections_max = 600);
+    let names: Vec<_> = (0..2).map(|n| format!("/topics/{}", topic(n))).collect();
+    let publishers: Vec<_> = names.iter().map(|name| pair.open(OWNER, &format!("{name}?subscribe=off"))).collect();
+    let large: Vec<_> = (0..500).map(|_| pair.open(OWNER, &names[0])).collect();
+    let small = pair.open(OWNER, &names[1]);
+    pair.send(publishers[0], &text("to many"));
+    pair.send(publishers[1], &text("to one"));
+    flush_some(&mut pair, 50);
+    assert_eq!(pair.take(small), delivered("to one"));
+    pair.flush();
+    for subscriber in large {
+        assert_eq!(pair.take(subscriber), delivered("to many"));
+    }
+}
