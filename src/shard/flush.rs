@@ -41,11 +41,14 @@ impl Shard {
             if !self.has_flushes() {
                 return None;
             }
-            self.dirty_next = !self.dirty_next;
-            let next = if self.dirty.is_empty() || (!self.dirty_next && self.hub.has_deliveries()) {
-                self.hub.next_delivery().and_then(|delivery| self.hand_out(delivery, now))
-            } else {
+            let is_dirty_next = !self.dirty.is_empty() && (self.dirty_next || !self.hub.has_deliveries());
+            // Who could not take a batch from the hand gets it from its queue at once if nobody
+            // else waits: then the batch is free again when the last member has it.
+            self.dirty_next = !is_dirty_next;
+            let next = if is_dirty_next {
                 self.next_dirty()
+            } else {
+                self.hub.next_delivery().and_then(|delivery| self.hand_out(delivery, now))
             };
             if next.is_some() {
                 return next;
