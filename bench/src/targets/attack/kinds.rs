@@ -86,7 +86,6 @@ pub(super) const KINDS: &[Kind] = &[
         flags: &["--compression-enabled", "true"],
         held_max: streams::CONNECTIONS as u64 * MESSAGE_BYTES_MAX,
         start: |target| Ok(Box::new(Bombs::new(target)?)),
-        ..PLAIN
     },
     Kind {
         name: "pings",
