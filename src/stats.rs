@@ -123,28 +123,71 @@ pub struct ProcessStats {
 /// Upper bounds of the turn-time buckets, in microseconds; one more bucket has none.
 pub const TURN_BUCKETS_US: [u64; 9] = [50, 200, 500, 1_000, 2_000, 5_000, 20_000, 100_000, 500_000];
 
-/// How long turns took. What happens at the start of a turn waits for its end, so
-/// this is the delay that the loop adds: its lag.
-#[derive(Default, Debug)]
-pub struct TurnTimes {
-    /// Turns per bucket of [`TURN_BUCKETS_US`], the unbounded one last.
-    pub buckets: [Cell; TURN_BUCKETS_US.len() + 1],
-    /// Sum of all in nanoseconds.
-    pub sum_ns: Cell,
+/// The same of the publish-to-flush times. Fine enough for a quantile to be told within a
+/// third: targets are set for it.
+pub const FLUSH_BUCKETS_US: [u64; 24] = [
+    50, 100, 200, 300, 500, 700, 1_000, 1_500, 2_000, 3_000, 4_000, 5_000, 7_000, 10_000, 15_000, 20_000, 30_000,
+    50_000, 70_000, 100_000, 200_000, 500_000, 1_000_000, 5_000_000,
+];
+
+/// A histogram of durations, with one bucket more than it has bounds.
+#[derive(Debug)]
+pub struct Durations<const BUCKETS: usize> {
+    bounds_us: &'static [u64],
+    buckets: [Cell; BUCKETS],
+    sum_ns: Cell,
 }
 
-impl TurnTimes {
-    /// Counts one turn.
-    pub fn record(&self, busy: Duration) {
-        let micros = busy.as_micros() as u64;
-        let bucket = TURN_BUCKETS_US.iter().position(|&bound| micros <= bound).unwrap_or(TURN_BUCKETS_US.len());
-        self.buckets[bucket].add(1);
-        self.sum_ns.add(busy.as_nanos() as u64);
+/// How long turns took. What happens at the start of a turn waits for its end, so
+/// this is the delay that the loop adds: its lag.
+pub type TurnTimes = Durations<{ TURN_BUCKETS_US.len() + 1 }>;
+
+/// How long published messages took: from the start of the turn that took one in, from a
+/// client or from another thread, to the end of the turn in which the last local subscriber
+/// was offered it. A batch counts once for each of its messages, all with the age of the
+/// oldest, so that a pause weighs as much as what came in during it.
+pub type FlushTimes = Durations<{ FLUSH_BUCKETS_US.len() + 1 }>;
+
+impl Default for TurnTimes {
+    fn default() -> Self {
+        Self::new(&TURN_BUCKETS_US)
+    }
+}
+
+impl Default for FlushTimes {
+    fn default() -> Self {
+        Self::new(&FLUSH_BUCKETS_US)
+    }
+}
+
+impl<const BUCKETS: usize> Durations<BUCKETS> {
+    fn new(bounds_us: &'static [u64]) -> Self {
+        assert_eq!(bounds_us.len() + 1, BUCKETS);
+        Self { bounds_us, buckets: std::array::from_fn(|_| Cell::default()), sum_ns: Cell::default() }
     }
 
-    /// Turns counted.
+    /// Counts `count` events that took that long each.
+    pub fn record(&self, duration: Duration, count: u64) {
+        let micros = duration.as_micros() as u64;
+        let bucket = self.bounds_us.partition_point(|&bound| bound < micros);
+        self.buckets[bucket].add(count);
+        self.sum_ns.add((duration.as_nanos() as u64).saturating_mul(count));
+    }
+
+    /// Events counted.
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(Cell::get).sum()
+    }
+
+    /// Sum of all durations, in seconds.
+    pub fn sum_seconds(&self) -> f64 {
+        self.sum_ns.get() as f64 / 1e9
+    }
+
+    /// The buckets: upper bounds in seconds, with the events in each alone.
+    pub fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
+        let bounds = self.bounds_us.iter().map(|&us| us as f64 / 1e6).chain([f64::INFINITY]);
+        bounds.zip(self.buckets.iter().map(Cell::get))
     }
 }
 
@@ -223,4 +266,22 @@ pub struct ShardStats {
     pub overflow_bytes: Cell,
     /// Turns of the loop, by the time they took.
     pub turns: TurnTimes,
+    /// Published messages, by the time until the last subscriber here was offered them.
+    pub publish_to_flush: FlushTimes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_lie_in_the_bucket_whose_bound_they_do_not_pass() {
+        let times = TurnTimes::default();
+        for (us, count) in [(0, 1), (50, 1), (51, 3), (500_000, 1), (500_001, 2), (u64::MAX / 1_000_000, 1)] {
+            times.record(Duration::from_micros(us), count);
+        }
+        let filled: Vec<_> = times.buckets().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(filled, [(0.000_05, 2), (0.000_2, 3), (0.5, 1), (f64::INFINITY, 3)]);
+        assert_eq!(times.count(), 9);
+    }
 }

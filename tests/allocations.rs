@@ -112,6 +112,7 @@ impl Driver {
                 self.shard.sent(id, n);
             }
         }
+        self.shard.end_turn(Time::ZERO, Time::ZERO);
     }
 
     fn leave(&mut self, id: ConnectionId) {

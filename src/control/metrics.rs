@@ -16,7 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::api::{Api, error};
 use super::process;
 use crate::proto::handshake::Status;
-use crate::stats::{Cell, CloseReason, ProcessStats, ReloadResult, ShardStats, TURN_BUCKETS_US, TurnTimes};
+use crate::stats::{Cell, CloseReason, Durations, ProcessStats, ReloadResult, ShardStats};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -124,7 +124,18 @@ impl Collector for Scrape {
         )?;
         encode_process(&mut encoder)?;
         self.encode_reloads(&mut encoder)?;
-        self.encode_turns(encoder)
+        self.encode_durations(
+            &mut encoder,
+            "loop_turn",
+            "Time that a turn of the event loop took, its waiting excluded: the loop's lag",
+            |s| &s.turns,
+        )?;
+        self.encode_durations(
+            &mut encoder,
+            "publish_to_flush",
+            "Time from a published message's arrival in a shard's turn until its last subscriber there was offered it",
+            |s| &s.publish_to_flush,
+        )
     }
 }
 
@@ -157,15 +168,19 @@ impl Scrape {
         Ok(())
     }
 
-    /// Turns of the event loops. What comes in during a turn waits for its end, so this
-    /// is the delay that the loop adds.
-    fn encode_turns(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Time that a turn of the event loop took, its waiting excluded: the loop's lag";
-        let mut family = encoder.encode_descriptor("loop_turn", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+    fn encode_durations<const BUCKETS: usize>(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        durations: fn(&ShardStats) -> &Durations<BUCKETS>,
+    ) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
         for (shard, stats) in self.shards() {
-            let buckets = turn_buckets(&stats.turns);
-            let sum = stats.turns.sum_ns.get() as f64 / 1e9;
-            let count = stats.turns.count();
+            let durations = durations(stats);
+            // The encoder adds the buckets up.
+            let buckets: Vec<_> = durations.buckets().collect();
+            let (sum, count) = (durations.sum_seconds(), durations.count());
             let labels = [("shard", shard)];
             family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
@@ -193,10 +208,4 @@ fn encode_count(
     cell: &Cell,
 ) -> fmt::Result {
     family.encode_family(labels)?.encode_counter::<NoLabelSet, _, u64>(&cell.get(), None)
-}
-
-/// Upper bounds in seconds with the turns in each bucket alone; the encoder adds up.
-fn turn_buckets(turns: &TurnTimes) -> Vec<(f64, u64)> {
-    let bounds = TURN_BUCKETS_US.iter().map(|&us| us as f64 / 1e6).chain([f64::INFINITY]);
-    bounds.zip(turns.buckets.iter().map(Cell::get)).collect()
 }

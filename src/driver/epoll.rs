@@ -23,12 +23,13 @@ use mio::{Events, Interest, Poll, Token};
 use super::clock::Clock;
 use super::mailbox::Post;
 use super::receive_buffer::ReceiveBuffer;
+use super::slice::Slice;
 use crate::command::Envelope;
 use crate::connection::Output;
 use crate::id::ConnectionId;
 use crate::limits::{
-    ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, ENVELOPES_PER_TURN_MAX, EVENTS_PER_TURN_MAX, FLUSH_SLICE_US,
-    FLUSHES_PER_LOOK, FLUSHES_PER_TURN_MAX, PUBLISH_RETRY_MS,
+    ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, ENVELOPES_PER_TURN_MAX, EVENTS_PER_TURN_MAX, FLUSHES_PER_TURN_MAX, HASTE,
+    PUBLISH_RETRY_MS,
 };
 use crate::shard::Shard;
 use crate::stats::{Cell, ShardStats};
@@ -168,7 +169,7 @@ impl EventLoop {
         self.flush(now);
         // 8. One wake for each thread that was sent something.
         self.carry_mail_out();
-        self.shard.stats().turns.record(self.clock.now().since(now));
+        self.shard.end_turn(now, self.clock.now());
         Ok(())
     }
 
@@ -230,7 +231,7 @@ impl EventLoop {
             Accepting::Paused { until } if now < until => return,
             Accepting::Ready | Accepting::Paused { .. } => self.accepting = Accepting::Ready,
         }
-        for _ in 0..ACCEPTS_PER_TURN_MAX {
+        for _ in 0..ACCEPTS_PER_TURN_MAX / self.haste() {
             let Some(listener) = &self.listener else {
                 self.accepting = Accepting::Armed;
                 return;
@@ -255,6 +256,12 @@ impl EventLoop {
             }
         }
         self.shard.stats().accept_paused.set(0);
+    }
+
+    /// What a turn takes in is divided by this: little while the last one has left flushes,
+    /// so that what is there leaves before more comes.
+    fn haste(&self) -> u64 {
+        if self.shard.has_flushes() { HASTE } else { 1 }
     }
 
     /// Shards that accept at the same moment may pass the process's limit by one each.
@@ -289,33 +296,36 @@ impl EventLoop {
         self.sockets[slot] = Some(socket);
     }
 
+    /// A slice of what is to be read; the rest stays on the list, before what comes meanwhile.
     fn read_listed(&mut self, now: Time) {
+        let mut slice = Slice::of_reads(self.clock, now, self.haste());
         for _ in 0..self.readable.len() {
             let Some(id) = self.readable.pop_front() else { break };
-            if let Some(socket) = socket_mut(&mut self.sockets, id) {
-                socket.listed = false;
-                self.read(id, now);
+            let Some(socket) = socket_mut(&mut self.sockets, id) else { continue };
+            socket.listed = false;
+            if slice.is_over_after(self.read(id, now)) {
+                break;
             }
         }
     }
 
-    /// Reads one buffer full at most; what may be left is on the list for the next turn.
-    fn read(&mut self, id: ConnectionId, now: Time) {
-        let Some(socket) = socket_mut(&mut self.sockets, id) else { return };
+    /// Reads one buffer full at most; what may be left is on the list. Returns how much.
+    fn read(&mut self, id: ConnectionId, now: Time) -> usize {
+        let Some(socket) = socket_mut(&mut self.sockets, id) else { return 0 };
         if socket.listed || !self.shard.wants_read(id) {
-            return;
+            return 0;
         }
         match socket.stream.read(&mut self.receive_buffer) {
             Ok(0) => self.shard.peer_ended(id, now),
             Ok(n) => {
-                // A short read means that the kernel has no more, and the next byte makes a
-                // new edge.
+                // After a short read the kernel has no more, and the next byte makes a new edge.
                 let more = n == self.receive_buffer.len() || socket.peer_ended;
                 let replies = self.shard.receive(id, &mut self.receive_buffer[..n], now);
                 self.reply(id, replies);
                 if more {
                     list_readable(&mut self.readable, &mut self.sockets, id);
                 }
+                return n;
             }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => {}
@@ -323,6 +333,7 @@ impl EventLoop {
                 _ => self.shard.transport_failed(id),
             },
         }
+        0
     }
 
     /// Sends replies that lie in the receive buffer, which the next read overwrites.
@@ -367,11 +378,11 @@ impl EventLoop {
 
     /// A slice of what is to be flushed, bounded in number and in time.
     fn flush(&mut self, now: Time) {
-        let until = self.clock.now() + Duration::from_micros(FLUSH_SLICE_US);
-        for n in 1..=FLUSHES_PER_TURN_MAX {
+        let mut slice = Slice::of_flushes(self.clock);
+        for _ in 0..FLUSHES_PER_TURN_MAX {
             let Some(id) = self.shard.next_flush(now) else { break };
             self.flush_one(id);
-            if n % FLUSHES_PER_LOOK == 0 && self.clock.now() >= until {
+            if slice.is_over_after(0) {
                 break;
             }
         }

@@ -27,7 +27,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 pub use fanout::Ordered;
-pub use log::Delivery;
+pub use log::{Delivery, Flushed};
 pub use subscription::{Subscribed, SubscriptionId};
 pub use topic::TopicIndex;
 
@@ -73,9 +73,13 @@ pub struct Hub {
     subscriptions: Slab<Subscription>,
     /// Topics with something to flush, each once; entries of forgotten topics are skipped.
     dirty: VecDeque<TopicIndex>,
+    /// Deliveries until the next of these has its turn.
+    turn_left: u32,
     /// Connections whose subscription was confirmed after they had waited.
     confirmed: VecDeque<ConnectionId>,
     batches: BatchPool,
+    /// Batches that the last member has been given in this turn.
+    flushed: Vec<Flushed>,
     // Boxed so that a topic holds a pointer and not the log itself.
     #[expect(clippy::vec_box)]
     free_logs: Vec<Box<DeliveryLog>>,
@@ -104,8 +108,10 @@ impl Hub {
             topics: Slab::new(),
             subscriptions: Slab::new(),
             dirty: VecDeque::new(),
+            turn_left: 0,
             confirmed: VecDeque::new(),
             batches: BatchPool::default(),
+            flushed: Vec::new(),
             free_logs: Vec::new(),
             idle: VecDeque::new(),
             idle_count: 0,

@@ -1,7 +1,8 @@
 //! From what is queued to what a transport is offered.
 //!
-//! First connections with something of their own to say, then the members of topics
-//! with published frames. A member that is not behind is offered the batch itself: if
+//! Connections with something of their own to say and the members of topics with
+//! published frames take turns: who asks for replies without end does not hold up what is
+//! published, and a large topic does not hold up replies. A member that is not behind is offered the batch itself: if
 //! its transport takes all, nothing was ever queued for it.
 
 use std::rc::Rc;
@@ -9,7 +10,7 @@ use std::rc::Rc;
 use super::{Shard, mark_dirty};
 use crate::buffer::Batch;
 use crate::connection::{Connection, Output};
-use crate::hub::Delivery;
+use crate::hub::{Delivery, Flushed};
 use crate::id::ConnectionId;
 use crate::policy::SlowConsumerPolicy;
 use crate::stats::CloseReason;
@@ -47,23 +48,44 @@ impl Shard {
             while let Some(id) = self.hub.next_confirmed() {
                 self.confirm(id, now);
             }
-            if let Some(id) = self.dirty.pop_front() {
-                if let Some(peer) = self.table.get_mut(id) {
-                    peer.connection.dirty = false;
-                    return Some(id);
-                }
-                continue;
+            if !self.has_flushes() {
+                return None;
             }
-            let delivery = self.hub.next_delivery()?;
-            if let Some(id) = self.hand_out(delivery, now) {
-                return Some(id);
+            let is_dirty_next = !self.dirty.is_empty() && (self.dirty_next || !self.hub.has_deliveries());
+            // Who could not take a batch from the hand gets it from its queue at once if nobody
+            // else waits: then the batch is free again when the last member has it.
+            self.dirty_next = !is_dirty_next;
+            let next = if is_dirty_next {
+                self.next_dirty()
+            } else {
+                self.hub.next_delivery().and_then(|delivery| self.hand_out(delivery, now))
+            };
+            if next.is_some() {
+                return next;
             }
         }
+    }
+
+    fn next_dirty(&mut self) -> Option<ConnectionId> {
+        let id = self.dirty.pop_front()?;
+        // Its slot may have another tenant by now.
+        self.table.get_mut(id)?.connection.dirty = false;
+        Some(id)
     }
 
     /// Whether anything waits for a flush.
     pub fn has_flushes(&self) -> bool {
         !self.dirty.is_empty() || self.hub.has_deliveries()
+    }
+
+    /// A turn that began then ends, and what [`Shard::next_flush`] named in it has been
+    /// carried out: counts how long it took, and how long the messages took that the last
+    /// subscriber was offered in it.
+    pub fn end_turn(&mut self, began: Time, now: Time) {
+        self.stats.turns.record(now.since(began), 1);
+        while let Some(Flushed { since, messages }) = self.hub.next_flushed() {
+            self.stats.publish_to_flush.record(now.since(since), messages.into());
+        }
     }
 
     /// Gives a member its batch; the member, if its transport is to be offered it now.

@@ -34,15 +34,15 @@ impl Shard {
             Envelope::Publish { topic, message, origin } => {
                 // Refused only when the table is full and the topic is not in it: then it
                 // has no subscriber anywhere.
-                let _ = self.order(&topic, &message, origin);
+                let _ = self.order(&topic, &message, origin, now);
             }
             Envelope::Deliver { topic, message, origin } => {
                 if let Some(index) = self.hub.delivered_topic(&topic) {
-                    self.deliver(index, message.kind, &message.payload, origin);
+                    self.deliver(index, message.kind, &message.payload, origin, now);
                 }
             }
             Envelope::PublishRequest { token, topic, message } => {
-                let result = self.order(&topic, &message, None);
+                let result = self.order(&topic, &message, None, now);
                 self.outbox.push_back((Address::Control, Envelope::Published { token, result }));
             }
             Envelope::Probe { token } => {
@@ -63,10 +63,11 @@ impl Shard {
         topic: &TopicName,
         message: &SharedMessage,
         origin: Option<Origin>,
+        now: Time,
     ) -> Result<Position, TopicsFull> {
         let (index, position) = self.hub.order(topic, message, origin, &mut self.outbox)?;
         self.stats.published.add(1);
-        self.deliver(index, message.kind, &message.payload, origin);
+        self.deliver(index, message.kind, &message.payload, origin, now);
         self.hub.close_topic(index, &mut self.outbox);
         self.count_topics();
         Ok(position)

@@ -61,7 +61,7 @@ impl Shard {
                         }
                         Action::Reply(kind, payload) => connection.reply(kind, payload, &mut self.outbound_pool),
                         Action::Publish { kind, payload, to_self } => {
-                            self.publish(id, kind, payload, to_self);
+                            self.publish(id, kind, payload, to_self, now);
                             continue;
                         }
                         Action::Close(code, words) => {
@@ -98,14 +98,14 @@ impl Shard {
     }
 
     /// Publishes a peer's message to its topic.
-    fn publish(&mut self, id: ConnectionId, kind: MessageKind, payload: &[u8], to_self: bool) {
+    fn publish(&mut self, id: ConnectionId, kind: MessageKind, payload: &[u8], to_self: bool, now: Time) {
         let Some(topic) = self.table.get(id).and_then(|peer| peer.session.topic) else { return };
         let shard = self.settings.hub.shard;
         let origin = (!to_self).then_some(Origin { shard, connection: id });
         match self.hub.publish(topic, kind, payload, origin, &mut self.outbox) {
             Ordered::Here(_) => {
                 self.stats.published.add(1);
-                self.deliver(topic, kind, payload, origin);
+                self.deliver(topic, kind, payload, origin, now);
             }
             Ordered::Forwarded => {}
         }
@@ -119,9 +119,16 @@ impl Shard {
     }
 
     /// Appends a message for all local subscribers; they get it at the flush.
-    pub(super) fn deliver(&mut self, topic: TopicIndex, kind: MessageKind, payload: &[u8], origin: Option<Origin>) {
+    pub(super) fn deliver(
+        &mut self,
+        topic: TopicIndex,
+        kind: MessageKind,
+        payload: &[u8],
+        origin: Option<Origin>,
+        now: Time,
+    ) {
         let left_out = origin.filter(|origin| origin.shard == self.settings.hub.shard).map(|origin| origin.connection);
-        self.hub.append(topic, kind, payload, left_out);
+        self.hub.append(topic, kind, payload, left_out, now);
     }
 
     pub(super) fn close_slow_consumer(&mut self, id: ConnectionId, reason: CloseReason, now: Time) {

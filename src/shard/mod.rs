@@ -7,7 +7,7 @@
 //!    [`Shard::peer_ended`], [`Shard::transport_failed`], [`Shard::open_envelope`],
 //!    [`Shard::handle_timeouts`];
 //! 2. flushes: for each [`Shard::next_flush`] it does what [`Shard::output`] says;
-//! 3. carries away what [`Shard::take_envelope`] gives.
+//! 3. carries away what [`Shard::take_envelope`] gives, and says [`Shard::end_turn`].
 //!
 //! Each call is bounded in time by its input, none blocks.
 
@@ -77,6 +77,8 @@ pub struct Shard {
     outbox: Outbox,
     /// Connections with something to flush, each once.
     dirty: VecDeque<ConnectionId>,
+    /// Whether the next flush is one of these rather than of a topic.
+    dirty_next: bool,
     /// Connections whose reading had paused and may go on.
     resumed: VecDeque<ConnectionId>,
     /// Publishers whose reading pauses until mailboxes have room.
@@ -111,6 +113,7 @@ impl Shard {
             hub: Hub::new(settings.hub.clone()),
             outbox: Outbox::new(),
             dirty: VecDeque::new(),
+            dirty_next: true,
             resumed: VecDeque::new(),
             paused_publishers: Vec::new(),
             publishing_paused: false,

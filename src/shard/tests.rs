@@ -1,6 +1,7 @@
 //! What a shard does, seen from its driver: bytes in, bytes out, time handed in.
 
 mod drain;
+mod flushes;
 mod pair;
 mod reload;
 mod slow;

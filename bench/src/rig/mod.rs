@@ -7,6 +7,7 @@
 pub(crate) mod client;
 pub(crate) mod delays;
 pub(crate) mod frames;
+pub(crate) mod histogram;
 pub(crate) mod instructions;
 pub(crate) mod interval;
 pub(crate) mod load;

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use super::{Accepting, EventLoop};
-use crate::limits::{ACCEPTS_PER_TURN_MAX, DRAIN_RETRY_MS, LISTEN_BACKLOG};
+use crate::limits::{ACCEPTS_PER_TURN_MAX, DRAIN_RETRY_MS, HASTE, LISTEN_BACKLOG};
 use crate::shard::{DrainPhase, ListenerTask};
 use crate::time::Time;
 
 /// Rounds of accepting that empty any listener, as far as nobody joins the queue.
-const ACCEPT_ROUNDS_MAX: usize = (LISTEN_BACKLOG as usize).div_ceil(ACCEPTS_PER_TURN_MAX) + 1;
+const ACCEPT_ROUNDS_MAX: u64 = (LISTEN_BACKLOG as u64).div_ceil(ACCEPTS_PER_TURN_MAX / HASTE) + 1;
 
 impl EventLoop {
     /// The gateway goes down; from the first word on, the time runs.

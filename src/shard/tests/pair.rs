@@ -149,6 +149,7 @@ impl Pair {
                     Address::Control => self.control.push(envelope),
                 }
             }
+            self.shards[shard].end_turn(self.now, self.now);
         }
     }
 
