@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::buffer::SharedPayload;
 use crate::id::{ConnectionId, ShardId};
 use crate::origin::OriginPolicy;
 use crate::policy::TopicPolicies;
@@ -18,7 +19,7 @@ pub struct SharedMessage {
     /// Text (valid UTF-8) or binary.
     pub kind: MessageKind,
     /// The payload.
-    pub payload: Arc<[u8]>,
+    pub payload: SharedPayload,
 }
 
 /// A publisher that does not want its own message back.

@@ -223,6 +223,8 @@ pub struct ShardStats {
     pub queue_bytes: Cell,
     /// Gauge: bytes of memory that queues keep alive; what waits in several counts once.
     pub queue_memory_bytes: Cell,
+    /// Gauge: memory of messages that have arrived in part, in bytes.
+    pub assembly_memory_bytes: Cell,
     /// Gauge: bytes of the connection table, its generations and timers; its slots stay
     /// when connections leave.
     pub connection_memory_bytes: Cell,

@@ -202,7 +202,7 @@ impl<S: Session> TlsStream<S> {
         if !input.is_empty() {
             let used = self.process(input, plaintext, pool)?;
             if used < input.len() {
-                self.held = pool.take();
+                self.held = pool.take(input.len() - used);
                 self.held.extend_from_slice(&input[used..]);
             }
         }
@@ -389,7 +389,7 @@ fn append(
     mut write: impl FnMut(&mut [u8]) -> Result<Result<usize, StreamOver>, InsufficientSizeError>,
 ) -> Result<(), StreamOver> {
     if outgoing.capacity() == 0 {
-        *outgoing = pool.take();
+        *outgoing = pool.take(room);
     }
     let start = outgoing.len();
     loop {

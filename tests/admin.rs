@@ -383,6 +383,7 @@ fn metrics_are_open_metrics_and_complete() {
         "overflow_bytes",
         "queue_bytes",
         "queue_memory_bytes",
+        "assembly_memory_bytes",
         "resident_bytes",
         "subscriptions",
         "topic_memory_bytes",

@@ -14,9 +14,11 @@ use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 use rustls::unbuffered::ConnectionState;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use wsgate::buffer::BufferPool;
+use wsgate::command::Address;
 use wsgate::connection::{Deadlines, Output, QueueBounds, TlsSettings};
 use wsgate::dialect::{Routes, ServiceLimits};
 use wsgate::hub::HubSettings;
+use wsgate::hub::owner_of;
 use wsgate::id::{ConnectionId, ShardId};
 use wsgate::shard::{Shard, ShardSettings};
 use wsgate::stats::ShardStats;
@@ -90,6 +92,14 @@ impl Driver {
         let replies = self.shard.receive(id, &mut self.scratch, Time::ZERO).len();
         self.sent += replies as u64;
         self.shard.replied(replies);
+    }
+
+    /// The same, and the transport takes no reply.
+    fn receive_kept(&mut self, id: ConnectionId, bytes: &[u8]) {
+        self.scratch.clear();
+        self.scratch.extend_from_slice(bytes);
+        let replies = self.shard.receive(id, &mut self.scratch, Time::ZERO);
+        assert!(replies.is_empty(), "nothing is offered to a transport that is full");
     }
 
     fn flush(&mut self) {
@@ -216,6 +226,81 @@ fn fan_out_allocates_nothing_per_message() {
             assert_eq!(driver.sent - before, (WARM_UP + ROUNDS) * MEMBERS * burst as u64 * frame_len(len));
         }
     }
+}
+
+#[test]
+fn messages_that_cross_shards_allocate_nothing() {
+    const MEMBERS: usize = 50;
+    for owner in 0..2 {
+        let mut shards = [0, 1].map(|shard| {
+            let mut driver = Driver::new(200);
+            let mut settings = settings(200);
+            settings.hub = HubSettings { shard: ShardId(shard), shards: 2, ..settings.hub };
+            driver.shard = Shard::new(settings, Arc::default(), Time::ZERO);
+            driver
+        });
+        let name = (0..).map(|n| format!("room-{n}")).find(|name| owner_of(name, 2, 7) == ShardId(owner)).expect("one");
+        let mut publishers = Vec::new();
+        for shard in 0..2 {
+            publishers.push(shards[shard].open(&format!("/topics/{name}?subscribe=off")));
+            (0..MEMBERS).for_each(|_| drop(shards[shard].open(&format!("/topics/{name}"))));
+            carry(&mut shards);
+        }
+        for burst in [1, 64] {
+            let frames = masked(64).repeat(burst);
+            let before = shards[0].sent + shards[1].sent;
+            assert_allocates_nothing(&format!("{burst} messages from each shard to both"), || {
+                (0..2).for_each(|shard| shards[shard].receive(publishers[shard], &frames));
+                carry(&mut shards);
+            });
+            let messages = (WARM_UP + ROUNDS) * 2 * burst as u64;
+            assert_eq!(shards[0].sent + shards[1].sent - before, messages * 2 * MEMBERS as u64 * frame_len(64));
+        }
+    }
+}
+
+/// Delivers mail and flushes until nothing is left to do.
+fn carry(shards: &mut [Driver; 2]) {
+    loop {
+        let mut idle = true;
+        for from in 0..2 {
+            shards[from].flush();
+            while let Some((to, envelope)) = shards[from].shard.take_envelope() {
+                let Address::Shard(to) = to else { panic!("nobody asked for the control plane") };
+                shards[to.index()].shard.open_envelope(envelope, Time::ZERO);
+                idle = false;
+            }
+        }
+        if idle {
+            return;
+        }
+    }
+}
+
+#[test]
+fn what_waits_is_counted_with_all_the_memory_that_it_keeps() {
+    const WAITING: usize = 60;
+    let mut driver = Driver::new(300);
+    // Long replies leave long buffers in the pool, and short ones come after them.
+    let before: Vec<_> = (0..70).map(|_| driver.open("/echo")).collect();
+    let (long, short) = (masked(60_000).repeat(2), masked(20));
+    for id in &before {
+        driver.shard.blocked(*id);
+        driver.receive_kept(*id, &long);
+    }
+    before.iter().for_each(|id| driver.shard.writable(*id));
+    driver.flush();
+    let waiting: Vec<_> = (0..WAITING).map(|_| driver.open("/echo")).collect();
+    assert_eq!(driver.shard.queue_memory_bytes(), 0);
+    let info = measure(|| {
+        for id in &waiting {
+            driver.shard.blocked(*id);
+            driver.receive_kept(*id, &short);
+        }
+    });
+    let counted = driver.shard.queue_memory_bytes();
+    assert!((22..=200).contains(&(counted / WAITING as u64)), "{counted} bytes");
+    assert!(info.bytes_current <= counted as i64 + WAITING as i64 * 300, "{} bytes held", info.bytes_current);
 }
 
 #[test]

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 /// its own line, and nothing that stands beside it.
 const LAYERS: &[&[&str]] = &[
     &["id", "limits", "origin", "policy", "proto", "time"],
-    &["buffer", "command", "stats", "topic_name"],
+    &["buffer"],
+    &["command", "stats", "topic_name"],
     &["tls"],
     &["connection", "dialect", "hub"],
     &["shard"],

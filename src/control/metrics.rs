@@ -59,7 +59,7 @@ const COUNTERS: [Number; 20] = [
 ];
 
 /// Numbers that go up and down.
-const GAUGES: [Number; 11] = [
+const GAUGES: [Number; 12] = [
     ("connections", "Connections open, in any state", |s| &s.connections),
     ("topics", "Topics in the table, those without subscribers included", |s| &s.topics),
     ("subscriptions", "Subscriptions of clients", |s| &s.subscriptions),
@@ -67,6 +67,7 @@ const GAUGES: [Number; 11] = [
     ("queue_memory_bytes", "Memory that queues keep alive; a message in several counts once", |s| {
         &s.queue_memory_bytes
     }),
+    ("assembly_memory_bytes", "Memory of messages that have arrived in part", |s| &s.assembly_memory_bytes),
     ("connection_memory_bytes", "Memory of the connection table and its timers", |s| &s.connection_memory_bytes),
     ("topic_memory_bytes", "Memory of topics, their names, members and subscriptions", |s| &s.topic_memory_bytes),
     ("overflow_bytes", "Bytes waiting because another shard's mailbox is full", |s| &s.overflow_bytes),

@@ -361,6 +361,8 @@ impl EventLoop {
                     _ => return self.shard.transport_failed(id),
                 },
             }
+            // Blocked first, so that it is not flushed in vain.
+            self.shard.blocked(id);
             self.shard.keep_replies(id, rest);
             return self.wait_writable(id);
         }

@@ -31,7 +31,7 @@ pub use log::{Delivery, Flushed};
 pub use subscription::{Subscribed, SubscriptionId};
 pub use topic::TopicIndex;
 
-use crate::buffer::BatchPool;
+use crate::buffer::{BatchPool, SharedPayloadPool};
 use crate::command::{Address, Envelope};
 use crate::id::{ConnectionId, ShardId};
 use crate::policy::TopicPolicies;
@@ -78,6 +78,8 @@ pub struct Hub {
     /// Connections whose subscription was confirmed after they had waited.
     confirmed: VecDeque<ConnectionId>,
     batches: BatchPool,
+    /// What was published to topics of others.
+    payloads: SharedPayloadPool,
     /// Batches that the last member has been given in this turn.
     flushed: Vec<Flushed>,
     // Boxed so that a topic holds a pointer and not the log itself.
@@ -111,6 +113,7 @@ impl Hub {
             turn_left: 0,
             confirmed: VecDeque::new(),
             batches: BatchPool::default(),
+            payloads: SharedPayloadPool::default(),
             flushed: Vec::new(),
             free_logs: Vec::new(),
             idle: VecDeque::new(),

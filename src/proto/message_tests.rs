@@ -150,3 +150,15 @@ fn assemblies_return_to_the_pool_without_large_buffers() {
     assert_eq!(pool.free.len(), 1);
     assert_eq!(pool.free[0].message.capacity(), 0);
 }
+
+#[test]
+fn the_limit_holds_for_short_messages_too() {
+    let rules = ReaderRules { message_bytes_max: 10, ..RULES };
+    for (len, fits) in [(10, true), (11, false)] {
+        let mut bytes = masked(0x82, &vec![7; len]);
+        let (mut reader, mut pool) = (MessageReader::default(), AssemblyPool::default());
+        let read = reader.next(&mut bytes.as_mut_slice(), &rules, &mut pool).map(|event| event.is_some());
+        let expected = if fits { Ok(true) } else { Err(ProtocolError::MessageTooLong { len: 11, limit: 10 }) };
+        assert_eq!(read, expected);
+    }
+}

@@ -69,8 +69,10 @@ impl Shard {
     fn next_dirty(&mut self) -> Option<ConnectionId> {
         let id = self.dirty.pop_front()?;
         // Its slot may have another tenant by now.
-        self.table.get_mut(id)?.connection.dirty = false;
-        Some(id)
+        let connection = &mut self.table.get_mut(id)?.connection;
+        connection.dirty = false;
+        // What has filled up since is flushed when its transport takes bytes again.
+        (!connection.blocked || connection.is_closed()).then_some(id)
     }
 
     /// Whether anything waits for a flush.
@@ -191,7 +193,8 @@ impl Shard {
         self.stats.bytes_out.add(n as u64);
     }
 
-    /// Queues the rest of such replies.
+    /// Queues the rest of such replies, before all that is queued. What the transport takes
+    /// no more of at the moment is for [`Shard::blocked`] to say first.
     pub fn keep_replies(&mut self, id: ConnectionId, rest: &[u8]) {
         self.with_queue_counted(id, |connection, pool| connection.keep_replies(rest, pool));
         self.mark_dirty(id);

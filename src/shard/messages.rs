@@ -29,6 +29,7 @@ impl Shard {
         let rules =
             ReaderRules { role: Role::Server, message_bytes_max: self.settings.routes.message_bytes_max(dialect) };
         let mut reader = peer.connection.take_reader();
+        let held_before = reader.held_bytes();
         let input_len = input.len();
         let mut used = 0;
         let mut changed = false;
@@ -56,7 +57,8 @@ impl Shard {
                             connection.reply(kind, payload, &mut self.outbound_pool);
                         }
                         Action::Echo => {
-                            let message = reader.exchange_message(self.outbound_pool.take_buffer());
+                            let len = payload.len();
+                            let message = reader.exchange_message(self.outbound_pool.take_buffer(len));
                             connection.reply_with(kind, message, &mut self.outbound_pool);
                         }
                         Action::Reply(kind, payload) => connection.reply(kind, payload, &mut self.outbound_pool),
@@ -87,12 +89,22 @@ impl Shard {
             self.stats.queue_bytes.add((connection.queue_bytes() - before) as u64);
             mark_dirty(&mut self.dirty, connection, id);
         }
+        let mut held = reader.held_bytes();
         match self.table.get_mut(id) {
             Some(peer) => peer.connection.put_reader(reader),
-            None => reader.release(&mut self.assembly_pool),
+            None => {
+                held = 0;
+                reader.release(&mut self.assembly_pool);
+            }
         }
+        self.stats.assembly_memory_bytes.add((held as u64).wrapping_sub(held_before as u64));
         if changed {
             self.settle(id);
+        }
+        if !replies.is_empty() && self.table.get(id).is_some_and(|peer| peer.connection.queue_bytes() > 0) {
+            // They leave with what was queued after them, in one send.
+            self.keep_replies(id, &input[replies.into_range()]);
+            return 0..0;
         }
         replies.into_range()
     }

@@ -282,7 +282,9 @@ impl Shard {
         self.stats.closes[peer.connection.close_reason() as usize].add(1);
         self.stats.connections.set(self.table.len() as u64);
         self.stats.queue_bytes.sub(peer.connection.queue_bytes() as u64);
-        peer.connection.release(&mut self.outbound_pool).release(&mut self.assembly_pool);
+        let mut reader = peer.connection.release(&mut self.outbound_pool);
+        self.stats.assembly_memory_bytes.sub(reader.held_bytes() as u64);
+        reader.release(&mut self.assembly_pool);
     }
 
     /// The next envelope for another thread.

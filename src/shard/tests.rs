@@ -162,7 +162,7 @@ fn an_http_publish_is_answered_with_its_place() {
     let peer = pair.open(OTHER, &path(""));
     let name: TopicName = topic(0).into();
     for (token, offset) in [(5, 1), (6, 2)] {
-        let message = SharedMessage { kind: MessageKind::Binary, payload: [7].into() };
+        let message = SharedMessage { kind: MessageKind::Binary, payload: vec![7].into() };
         pair.shards[OWNER]
             .open_envelope(Envelope::PublishRequest { token, topic: name.clone(), message }, Time::default());
         pair.settle();

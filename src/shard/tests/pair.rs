@@ -125,8 +125,8 @@ impl Pair {
         let shard = &mut self.shards[peer.shard];
         shard.replied(taken);
         if taken < bytes.len() {
-            shard.keep_replies(peer.id, &bytes[taken..]);
             shard.blocked(peer.id);
+            shard.keep_replies(peer.id, &bytes[taken..]);
         }
     }
 
