@@ -11,6 +11,7 @@ use wsgate::connection::{Deadlines, Output, QueueBounds};
 use wsgate::dialect::{Routes, ServiceLimits};
 use wsgate::hub::HubSettings;
 use wsgate::id::{ConnectionId, ShardId};
+use wsgate::proto::compression::CompressionSettings;
 use wsgate::shard::{Shard, ShardSettings};
 use wsgate::stats::ShardStats;
 use wsgate::time::Time;
@@ -46,6 +47,7 @@ fn settings(connections_max: usize) -> ShardSettings {
             limits: ServiceLimits { echo: 1 << 20, greeting: 1 << 20, plain: 1 << 20 },
         },
         origin: Arc::default(),
+        compression: CompressionSettings::default(),
     }
 }
 

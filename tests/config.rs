@@ -411,7 +411,7 @@ fn another_value(setting: &Setting) -> String {
         Kind::Choice(words) => words.iter().find(|word| **word != setting.default).unwrap().to_string(),
         Kind::Address => "127.0.0.1:9".to_owned(),
         Kind::Whole { min, .. } => (min + 1).to_string(),
-        Kind::Switch => "false".to_owned(),
+        Kind::Switch => (setting.default == "false").to_string(),
         Kind::Subset(_) => String::new(),
         Kind::Hosts { .. } => "example.com".to_owned(),
         Kind::Policies => "a = latest_only".to_owned(),

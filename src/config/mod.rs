@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::policy::TopicPolicies;
+use crate::proto::compression::CompressionSettings;
 
 mod build;
 mod choice;
@@ -67,6 +68,8 @@ pub struct Config {
     pub api_key: Option<ApiKey>,
     /// Largest message over HTTP, in bytes.
     pub body_bytes_max: usize,
+    /// How messages are compressed; `context_bytes_max` is for the whole process.
+    pub compression: CompressionSettings,
     /// Whether `/echo` and `/ws` are served.
     pub echo: bool,
     /// Whether `/chat` is served.

@@ -102,6 +102,11 @@ impl Outbound {
         self.append_with(pool, |out| frame::append_server(out, opcode, payload));
     }
 
+    /// Queues a compressed message for this peer alone.
+    pub(super) fn append_compressed(&mut self, opcode: OpCode, payload: &[u8], pool: &mut OutboundPool) {
+        self.append_with(pool, |out| frame::append_server_compressed(out, opcode, payload));
+    }
+
     /// Queues a Close frame; words that do not fit are cut at a character's end.
     pub(super) fn append_close(&mut self, code: Option<CloseCode>, words: &str, pool: &mut OutboundPool) {
         let mut body = [0; CONTROL_PAYLOAD_BYTES_MAX];

@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 
 use slab::Slab;
 
-use super::log::DeliveryLog;
+use super::log::{DeliveryLog, Variant};
 use super::{Hub, Outbox, owner_of_hash};
 use crate::command::{Address, Envelope, Position, TopicName, TopicsFull};
 use crate::id::{ConnectionId, ShardId};
@@ -23,6 +23,7 @@ pub struct Member {
     /// The subscriber.
     pub connection: ConnectionId,
     pub(super) subscription: u32,
+    pub(super) variant: Variant,
 }
 
 /// One topic as one shard sees it.
@@ -30,6 +31,8 @@ pub(super) struct Topic {
     pub(super) name: TopicName,
     /// Confirmed local subscribers, dense for the walk.
     pub(super) members: Vec<Member>,
+    /// Members that get what is published compressed.
+    pub(super) members_deflate: u32,
     /// Connections that keep the topic in the table: members, those that wait, and
     /// those that only publish.
     pub(super) users: u32,
@@ -137,7 +140,8 @@ impl Hub {
         };
         let policy = self.settings.policies.of(name);
         self.name_bytes += name.len();
-        let topic = Topic { name: name.into(), members: Vec::new(), users: 0, policy, log: None, place };
+        let topic =
+            Topic { name: name.into(), members: Vec::new(), members_deflate: 0, users: 0, policy, log: None, place };
         let index = TopicIndex(self.topics.insert(topic) as u32);
         let (hasher, topics) = (&self.hasher, &self.topics);
         self.names.insert_unique(hash, index, |i| hasher.hash_one(&*topics[i.0 as usize].name));

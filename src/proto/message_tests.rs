@@ -3,7 +3,8 @@ use super::super::frame;
 use super::*;
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-const RULES: ReaderRules = ReaderRules { role: Role::Server, message_bytes_max: 1 << 20 };
+const RULES: ReaderRules =
+    ReaderRules { role: Role::Server, message_bytes_max: 1 << 20, compressible: Compressible::Nothing };
 
 /// A frame as a client sends it, with any first byte.
 fn masked(first: u8, payload: &[u8]) -> Vec<u8> {

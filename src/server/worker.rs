@@ -14,6 +14,7 @@ use crate::driver::machine;
 use crate::driver::mailbox::Post;
 use crate::hub::HubSettings;
 use crate::origin::OriginPolicy;
+use crate::proto::compression::CompressionSettings;
 use crate::shard::{Shard, ShardSettings};
 use crate::stats::ShardStats;
 
@@ -93,5 +94,9 @@ fn shard_settings(config: &Config, hub: HubSettings, origin: Arc<OriginPolicy>) 
             },
         },
         origin,
+        compression: CompressionSettings {
+            context_bytes_max: config.compression.context_bytes_max / config.shards,
+            ..config.compression
+        },
     }
 }

@@ -8,7 +8,7 @@ use crate::id::ConnectionId;
 use crate::proto::Role;
 use crate::proto::close::CloseCode;
 use crate::proto::frame::MessageKind;
-use crate::proto::message::{Event, ReaderRules};
+use crate::proto::message::{Compressible, Event, ReaderRules};
 use crate::stats::CloseReason;
 use crate::time::Time;
 
@@ -17,15 +17,24 @@ impl Shard {
     pub(super) fn receive_frames(&mut self, id: ConnectionId, input: &mut &mut [u8], now: Time) {
         let Some(peer) = self.table.get_mut(id) else { return };
         let Some(dialect) = peer.session.dialect else { return };
-        let rules =
-            ReaderRules { role: Role::Server, message_bytes_max: self.settings.routes.message_bytes_max(dialect) };
+        let message_bytes_max = self.settings.routes.message_bytes_max(dialect);
+        let compressible = peer.compression.as_ref().map_or(Compressible::Nothing, |_| self.compression.compressible());
+        let rules = ReaderRules { role: Role::Server, message_bytes_max, compressible };
         let mut reader = peer.connection.take_reader();
+        let mut inflated = self.compression.take_buffer();
         let mut input = std::mem::take(input);
         let mut changed = false;
         while let Some(peer) = self.table.get_mut(id).filter(|peer| peer.connection.reads_frames()) {
             let connection = &mut peer.connection;
             let before = connection.queue_bytes();
-            match reader.next(&mut input, &rules, &mut self.assembly_pool) {
+            let event = match (reader.next(&mut input, &rules, &mut self.assembly_pool), &mut peer.compression) {
+                (Ok(Some(Event::Compressed { opcode, payload })), Some(compression)) => self
+                    .compression
+                    .inflate(compression, opcode, payload, message_bytes_max, &mut inflated)
+                    .and_then(|()| Event::of(opcode, &inflated).map(Some)),
+                (other, _) => other,
+            };
+            match event {
                 Ok(Some(Event::Message { kind, payload })) => {
                     self.stats.messages_in.add(1);
                     if !connection.is_open() {
@@ -33,7 +42,18 @@ impl Shard {
                     }
                     match dialect.receive(kind, payload) {
                         Action::Reply(kind, payload) => {
-                            connection.reply(kind, payload, &mut self.outbound_pool);
+                            let compressed = match &mut peer.compression {
+                                Some(compression) => self.compression.deflate(compression, payload),
+                                None => None,
+                            };
+                            match compressed {
+                                Some(compressed) => {
+                                    let saved = payload.len().saturating_sub(compressed.len());
+                                    connection.reply_compressed(kind, compressed, &mut self.outbound_pool);
+                                    self.stats.saved_bytes_out.add(saved as u64);
+                                }
+                                None => connection.reply(kind, payload, &mut self.outbound_pool),
+                            }
                             self.stats.messages_out.add(1);
                             self.stats.queue_bytes.add((connection.queue_bytes() - before) as u64);
                             mark_dirty(&mut self.dirty, connection, id);
@@ -45,6 +65,7 @@ impl Shard {
                 }
                 Ok(Some(Event::Ping(payload))) => connection.pong(payload, &mut self.outbound_pool),
                 Ok(Some(Event::Pong(_))) => continue,
+                Ok(Some(Event::Compressed { .. })) => unreachable!("the reader refuses what was not agreed on"),
                 Ok(Some(Event::Close(frame))) => {
                     connection.peer_closes(frame, now, &mut self.outbound_pool);
                     changed = true;
@@ -58,6 +79,10 @@ impl Shard {
             }
             self.stats.queue_bytes.add((connection.queue_bytes() - before) as u64);
             mark_dirty(&mut self.dirty, connection, id);
+        }
+        self.compression.put_buffer(inflated);
+        if compressible != Compressible::Nothing {
+            self.count_compression();
         }
         match self.table.get_mut(id) {
             Some(peer) => peer.connection.put_reader(reader),
@@ -92,7 +117,8 @@ impl Shard {
     /// Appends a message for all local subscribers; they get it at the flush.
     pub(super) fn deliver(&mut self, topic: TopicIndex, kind: MessageKind, payload: &[u8], origin: Option<Origin>) {
         let left_out = origin.filter(|origin| origin.shard == self.settings.hub.shard).map(|origin| origin.connection);
-        self.hub.append(topic, kind, payload, left_out);
+        self.hub.append(topic, kind, payload, left_out, &mut self.compression);
+        self.count_compression();
     }
 
     pub(super) fn close_slow_consumer(&mut self, id: ConnectionId, reason: CloseReason, now: Time) {

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod budget;
+mod compression;
 mod flush;
 mod handshake;
 mod mail;
@@ -31,6 +32,7 @@ use crate::dialect::Routes;
 use crate::hub::{Hub, HubSettings, Outbox};
 use crate::id::ConnectionId;
 use crate::origin::OriginPolicy;
+use crate::proto::compression::{Compression, CompressionPool, CompressionSettings};
 use crate::proto::message::AssemblyPool;
 use crate::stats::{CloseReason, ShardStats};
 use crate::time::Time;
@@ -56,6 +58,8 @@ pub struct ShardSettings {
     pub routes: Routes,
     /// To whom.
     pub origin: Arc<OriginPolicy>,
+    /// How messages are compressed.
+    pub compression: CompressionSettings,
 }
 
 /// One core's share of the gateway. See the module.
@@ -76,6 +80,7 @@ pub struct Shard {
     draining: bool,
     outbound_pool: OutboundPool,
     assembly_pool: AssemblyPool,
+    compression: CompressionPool,
     /// Published bytes that a transport is being offered.
     in_hand: Option<InHand>,
 }
@@ -84,6 +89,8 @@ pub struct Shard {
 struct Peer {
     connection: Connection,
     session: Session,
+    /// Boxed, since few connections have agreed on it.
+    compression: Option<Box<Compression>>,
     /// Its transport has bytes that nobody has read since reading paused.
     read_pending: bool,
     /// Waits in `paused_publishers`.
@@ -105,6 +112,7 @@ impl Shard {
             draining: false,
             outbound_pool: OutboundPool::default(),
             assembly_pool: AssemblyPool::default(),
+            compression: CompressionPool::new(settings.compression),
             in_hand: None,
             settings,
             stats,
@@ -124,7 +132,8 @@ impl Shard {
         }
         let connection = Connection::new(now);
         let deadline = connection.deadline(&self.settings.deadlines);
-        let peer = Peer { connection, session: Session::default(), read_pending: false, publisher_paused: false };
+        let session = Session::default();
+        let peer = Peer { connection, session, compression: None, read_pending: false, publisher_paused: false };
         let id = self.table.insert(peer)?;
         self.timers.set(id.slot, deadline);
         self.stats.accepted.add(1);
@@ -227,6 +236,10 @@ impl Shard {
         self.stats.closes[peer.connection.close_reason() as usize].add(1);
         self.stats.connections.set(self.table.len() as u64);
         self.stats.queue_bytes.sub(peer.connection.queue_bytes() as u64);
+        if let Some(compression) = peer.compression {
+            self.compression.release(compression);
+            self.count_compression();
+        }
         peer.connection.release(&mut self.outbound_pool).release(&mut self.assembly_pool);
     }
 

@@ -9,6 +9,7 @@ use crate::connection::{Deadlines, Output, QueueBounds};
 use crate::dialect::{Routes, ServiceLimits};
 use crate::hub::{HubSettings, owner_of};
 use crate::id::{ConnectionId, ShardId};
+use crate::proto::compression::CompressionSettings;
 use crate::shard::{Shard, ShardSettings};
 use crate::stats::{Cell, CloseReason, ShardStats};
 use crate::time::Time;
@@ -261,6 +262,7 @@ pub(super) fn settings(shard: usize) -> ShardSettings {
             limits: ServiceLimits { echo: 1 << 20, greeting: 1 << 20, plain: 1 << 20 },
         },
         origin: Arc::default(),
+        compression: CompressionSettings::default(),
     }
 }
 
