@@ -257,7 +257,7 @@ pub static SETTINGS: &[Setting] = &[
         kind: Switch,
         default: "false",
         help: "Whether what is sent to one client alone may refer to what it was sent before.",
-        reason: "Replies get smaller, and a connection that gets any holds 340 KiB. What is published is compressed \
+        reason: "Replies get smaller, and a connection that gets any holds 372 KiB. What is published is compressed \
                  once for all and never refers to anything.",
     },
     Setting {

@@ -172,7 +172,7 @@ impl CompressionPool {
     }
 
     /// The payload compressed for all whom [`Compression::takes_shared`] is true of.
-    /// `None`: it is sent as it is, since it is short, or would not get shorter.
+    /// `None`: it is sent as it is, since it is short.
     pub fn deflate_shared(&mut self, payload: &[u8]) -> Option<&[u8]> {
         self.deflate_alone(payload, WINDOW_BITS_MAX)
     }
@@ -192,7 +192,6 @@ impl CompressionPool {
             Box::new(Deflater::new(level, window_bits))
         });
         shrink(&mut self.deflated);
-        // Sent even if it is longer now: it is in the context.
         deflater.deflate(payload, &mut self.deflated);
         self.counts.deflated += 1;
         Some(&self.deflated)
@@ -207,9 +206,6 @@ impl CompressionPool {
             .get_or_insert_with(|| Box::new(Deflater::new(level, window_bits)));
         shrink(&mut self.deflated);
         deflater.deflate_alone(payload, &mut self.deflated);
-        if self.deflated.len() >= payload.len() {
-            return None;
-        }
         self.counts.deflated += 1;
         Some(&self.deflated)
     }

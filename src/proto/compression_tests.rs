@@ -38,7 +38,7 @@ fn contexts_are_granted_while_there_is_memory_for_them() {
         granted.push((connection.agreement.takeover.server, connection.agreement.takeover.client));
         connections.push(connection);
     }
-    // 372 KiB each until 1 MiB is reserved, then windows of 32 KiB until it is full.
+    // 404 KiB each until 1 MiB is reserved, then windows of 32 KiB until it is full.
     assert_eq!(granted, [(true, true), (true, true), (false, true), (false, true), (false, true)]);
     assert!(pool.reserved_bytes <= SETTINGS.context_bytes_max);
     connections.into_iter().for_each(|connection| pool.release(connection));
@@ -82,11 +82,10 @@ fn without_takeover_a_connection_holds_nothing() {
 const INFLATER_AND_BUFFERS: usize = 50 * 1024;
 
 #[test]
-fn short_messages_and_those_that_would_grow_are_sent_as_they_are() {
+fn short_messages_are_sent_as_they_are() {
     let mut pool = CompressionPool::new(SETTINGS);
     assert_eq!(pool.deflate_shared(b"aaaaaaaaa"), None, "nine bytes");
     assert!(pool.deflate_shared(b"aaaaaaaaaa").is_some_and(|compressed| compressed.len() < 10));
-    assert_eq!(pool.deflate_shared(b"0123456789"), None, "it would be longer");
     assert_eq!(pool.deflate_shared(b""), None);
     let mut any = CompressionPool::new(CompressionSettings { message_bytes_min: 0, ..SETTINGS });
     assert_eq!(any.deflate_shared(b""), None);
