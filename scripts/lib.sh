@@ -20,12 +20,13 @@ find_chromium() {
   done
 }
 
-# start_gateway PROGRAM: starts it with two shards on free ports, logging to
-# $log, and sets $clients and $admin (host:port). It ends with the script.
+# start_gateway PROGRAM [OPTION...]: starts it with two shards on free ports,
+# logging to $log, and sets $clients and $admin (host:port). It ends with the
+# script.
 start_gateway() {
   local waited=0
   log=$(mktemp "${TMPDIR:-/tmp}/wsgate-log.XXXXXX")
-  "$1" --listen 127.0.0.1:0 --admin 127.0.0.1:0 --shards 2 > "$log" 2>&1 &
+  "$1" --listen 127.0.0.1:0 --admin 127.0.0.1:0 --shards 2 "${@:2}" > "$log" 2>&1 &
   gateway=$!
   trap stop_gateway EXIT
   until clients=$(address clients) && admin=$(address admin); do
