@@ -16,6 +16,10 @@ use super::message::Compressible;
 
 /// A buffer that has grown beyond this is freed instead of kept: there are two in a shard.
 const BUFFER_KEEP_BYTES_MAX: usize = 256 * 1024;
+/// Shorter messages than this are sent compressed though they grow by some bytes: who
+/// sets the minimum so low wants them so. Longer ones are not: clients hold the frame to
+/// their limit for messages, which a message of just that size would exceed.
+const GROWTH_IGNORED_BYTES: usize = 64;
 /// Sizes of windows in which messages are compressed.
 const WINDOW_SIZES: usize = (WINDOW_BITS_MAX - DEFLATE_WINDOW_BITS_MIN + 1) as usize;
 
@@ -161,7 +165,7 @@ impl CompressionPool {
     }
 
     /// The connection is over.
-    pub fn release(&mut self, connection: Box<Compression>) {
+    pub fn release(&mut self, connection: Compression) {
         self.reserved_bytes -= connection.reserved_bytes();
         self.held_bytes -= connection.held_bytes();
     }
@@ -172,7 +176,7 @@ impl CompressionPool {
     }
 
     /// The payload compressed for all whom [`Compression::takes_shared`] is true of.
-    /// `None`: it is sent as it is, since it is short.
+    /// `None`: it is sent as it is, since it is short, or would get longer.
     pub fn deflate_shared(&mut self, payload: &[u8]) -> Option<&[u8]> {
         self.deflate_alone(payload, WINDOW_BITS_MAX)
     }
@@ -193,6 +197,11 @@ impl CompressionPool {
         });
         shrink(&mut self.deflated);
         deflater.deflate(payload, &mut self.deflated);
+        if self.got_longer(payload) {
+            // Not sent, so nothing may refer to it.
+            deflater.forget();
+            return None;
+        }
         self.counts.deflated += 1;
         Some(&self.deflated)
     }
@@ -206,8 +215,15 @@ impl CompressionPool {
             .get_or_insert_with(|| Box::new(Deflater::new(level, window_bits)));
         shrink(&mut self.deflated);
         deflater.deflate_alone(payload, &mut self.deflated);
+        if self.got_longer(payload) {
+            return None;
+        }
         self.counts.deflated += 1;
         Some(&self.deflated)
+    }
+
+    fn got_longer(&self, payload: &[u8]) -> bool {
+        self.deflated.len() >= payload.len() && payload.len() >= GROWTH_IGNORED_BYTES
     }
 
     fn is_worth_it(&self, payload: &[u8], window_bits: u8) -> bool {

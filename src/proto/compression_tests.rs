@@ -41,7 +41,7 @@ fn contexts_are_granted_while_there_is_memory_for_them() {
     // 404 KiB each until 1 MiB is reserved, then windows of 32 KiB until it is full.
     assert_eq!(granted, [(true, true), (true, true), (false, true), (false, true), (false, true)]);
     assert!(pool.reserved_bytes <= SETTINGS.context_bytes_max);
-    connections.into_iter().for_each(|connection| pool.release(connection));
+    connections.into_iter().for_each(|connection| pool.release(*connection));
     assert_eq!((pool.reserved_bytes, pool.held_bytes), (0, 0));
     assert!(agree(&mut pool, OFFER, true).agreement.takeover.server);
 }
@@ -63,7 +63,7 @@ fn a_connection_holds_contexts_from_its_first_message_to_its_end() {
     assert_eq!(pool.held_bytes, DEFLATER_BYTES);
     assert_eq!(inflate(&mut pool, &mut connection, &payload), Ok(vec![b'a'; 100]));
     assert!((DEFLATER_BYTES + 100..DEFLATER_BYTES + 300).contains(&pool.held_bytes), "{}", pool.held_bytes);
-    pool.release(connection);
+    pool.release(*connection);
     assert_eq!(pool.held_bytes, 0);
 }
 
@@ -82,14 +82,33 @@ fn without_takeover_a_connection_holds_nothing() {
 const INFLATER_AND_BUFFERS: usize = 50 * 1024;
 
 #[test]
-fn short_messages_are_sent_as_they_are() {
+fn short_messages_and_those_that_would_grow_are_sent_as_they_are() {
     let mut pool = CompressionPool::new(SETTINGS);
     assert_eq!(pool.deflate_shared(b"aaaaaaaaa"), None, "nine bytes");
     assert!(pool.deflate_shared(b"aaaaaaaaaa").is_some_and(|compressed| compressed.len() < 10));
+    assert_eq!(pool.deflate_shared(&noise()), None, "it would be longer");
+    assert!(pool.deflate_shared(b"0123456789").is_some(), "it would be too, but nobody notices");
     assert_eq!(pool.deflate_shared(b""), None);
     let mut any = CompressionPool::new(CompressionSettings { message_bytes_min: 0, ..SETTINGS });
     assert_eq!(any.deflate_shared(b""), None);
-    assert_eq!(pool.counts().deflated, 1);
+    assert_eq!(pool.counts().deflated, 2);
+}
+
+/// Bytes that do not compress.
+fn noise() -> Vec<u8> {
+    (0..1000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8 ^ ((n * n) >> 3) as u8).collect()
+}
+
+#[test]
+fn what_would_grow_leaves_no_trace_in_a_context() {
+    let mut pool = CompressionPool::new(SETTINGS);
+    let mut connection = agree(&mut pool, OFFER, true);
+    for payload in [vec![b'a'; 100], noise(), [noise(), noise()].concat(), noise(), vec![b'a'; 100]] {
+        if let Some(compressed) = pool.deflate(&mut connection, &payload).map(<[u8]>::to_vec) {
+            assert_eq!(inflate(&mut pool, &mut connection, &compressed), Ok(payload));
+        }
+    }
+    assert_eq!(pool.counts().deflated, 4, "all but the noise that has nothing to refer to");
 }
 
 #[test]

@@ -41,12 +41,18 @@ impl Deflater {
     /// Compresses a message that refers to no earlier one into `out`, which is cleared
     /// first. The message must not be empty.
     pub fn deflate_alone(&mut self, message: &[u8], out: &mut Vec<u8>) {
-        self.compressor.reset();
+        self.forget();
         self.deflate(message, out);
     }
 
+    /// Later messages refer to nothing before this.
+    pub fn forget(&mut self) {
+        self.compressor.reset();
+    }
+
     /// Compresses a message that may refer to earlier ones into `out`, which is cleared
-    /// first. The message must not be empty, and must be sent: later ones refer to it.
+    /// first. The message must not be empty. If it is not sent, [`Deflater::forget`] must be
+    /// called: later ones would refer to it.
     pub fn deflate(&mut self, message: &[u8], out: &mut Vec<u8>) {
         assert!(!message.is_empty(), "an empty message is sent as it is");
         out.clear();

@@ -237,7 +237,7 @@ impl Shard {
         self.stats.connections.set(self.table.len() as u64);
         self.stats.queue_bytes.sub(peer.connection.queue_bytes() as u64);
         if let Some(compression) = peer.compression {
-            self.compression.release(compression);
+            self.compression.release(*compression);
             self.count_compression();
         }
         peer.connection.release(&mut self.outbound_pool).release(&mut self.assembly_pool);
