@@ -14,10 +14,10 @@ use miniz_oxide::{DataFormat, MZFlush};
 use proptest::prelude::*;
 use wsgate::config::Config;
 use wsgate::policy::TopicPolicies;
-use wsgate::proto::extension::Takeover;
 use wsgate::stats::CloseReason;
 
-const BOTH: Takeover = Takeover { server: true, client: true };
+/// Context takeover of the server and of the client.
+const BOTH: (bool, bool) = (true, true);
 /// What browsers offer.
 const OFFER: &str = "permessage-deflate; client_max_window_bits";
 const KIB: usize = 1024;
@@ -28,6 +28,15 @@ fn gateway(change: impl FnOnce(&mut Config)) -> TestServer {
         config.compression.message_bytes_min = 64;
         change(config);
     })
+}
+
+fn keep(config: &mut Config, (server, client): (bool, bool)) {
+    config.compression.server_context_takeover = server;
+    config.compression.client_context_takeover = client;
+}
+
+fn keep_both(config: &mut Config) {
+    keep(config, BOTH);
 }
 
 /// A client that compresses what it sends, and inflates what is compressed.
@@ -152,7 +161,7 @@ fn a_malformed_offer_is_400_and_an_unknown_one_is_declined() {
 
 #[test]
 fn messages_are_echoed_whole_with_every_agreement() {
-    let server = gateway(|config| config.compression.takeover = BOTH);
+    let server = gateway(keep_both);
     let mut offers = vec![OFFER.to_owned(), "permessage-deflate; unknown, permessage-deflate".to_owned()];
     for bits in 8..=15 {
         offers.push(format!("{OFFER}; server_max_window_bits={bits}"));
@@ -181,7 +190,7 @@ fn messages_are_echoed_whole_with_every_agreement() {
 #[test]
 fn a_window_that_is_kept_makes_the_second_message_small() {
     let frame_len = |takeover, offer| {
-        let server = gateway(|config| config.compression.takeover = takeover);
+        let server = gateway(|config| keep(config, takeover));
         let mut peer = Peer::connect(&server, "/echo", offer);
         let message = text(1, KIB);
         for _ in 0..2 {
@@ -199,7 +208,7 @@ fn a_window_that_is_kept_makes_the_second_message_small() {
     };
     assert!(frame_len(BOTH, OFFER).0 < 40);
     assert_eq!(frame_len(BOTH, "permessage-deflate; server_no_context_takeover").0, KIB);
-    let (len, agreed) = frame_len(Takeover::default(), OFFER);
+    let (len, agreed) = frame_len((false, false), OFFER);
     assert_eq!(len, KIB);
     assert!(agreed.contains("server_no_context_takeover; client_no_context_takeover"), "{agreed}");
 }
@@ -215,7 +224,7 @@ proptest! {
         splits in proptest::collection::vec(1usize..2000, 1..20),
     ) {
         let (server, client) = takeover;
-        let gateway = gateway(|config| config.compression.takeover = Takeover { server, client });
+        let gateway = gateway(|config| keep(config, (server, client)));
         let mut peer = Peer::connect(&gateway, "/echo", OFFER);
         let mut bytes = Vec::new();
         for (n, (len, random, compressed, fragment)) in messages.iter().enumerate() {
@@ -268,7 +277,7 @@ fn a_message_is_compressed_once_for_all_who_take_it_and_whole_for_everybody() {
     let server = gateway(|config| {
         config.shards = 1;
         // Replies might have contexts; what is published never does.
-        config.compression.takeover = BOTH;
+        keep_both(config);
     });
     let mut peers = subscribers(&server, "/topics/room", 3);
     assert!(peers.iter().all(|peer| peer.agreed.is_empty() || peer.agreed_on("server_no_context_takeover")));
@@ -460,7 +469,7 @@ fn bomb(len: usize) -> Vec<u8> {
 
 #[test]
 fn a_bomb_is_cut_at_the_limit_with_1009() {
-    let server = gateway(|config| config.compression.takeover = BOTH);
+    let server = gateway(keep_both);
     let bomb = bomb(256 << 20);
     assert!(bomb.len() < 300 * KIB);
     for (path, limit) in [("/topics/room", 1 << 20), ("/chat", 64 * KIB)] {
@@ -558,7 +567,7 @@ fn text_is_checked_when_it_is_inflated() {
 fn contexts_are_counted_bounded_and_given_back() {
     let server = gateway(|config| {
         config.shards = 1;
-        config.compression.takeover = BOTH;
+        keep_both(config);
         config.compression.context_bytes_max = 800 * KIB;
     });
     let memory = || server.sum(|stats| &stats.compression_memory_bytes);

@@ -20,7 +20,6 @@ use common::{RawClient, Response, TestServer, hex, unmasked};
 use sha1::{Digest, Sha1};
 use wsgate::config::Config;
 use wsgate::proto::deflate::Deflater;
-use wsgate::proto::extension::Takeover;
 use wsgate::proto::inflate::Inflater;
 use wsgate::stats::CloseReason;
 
@@ -199,7 +198,7 @@ fn compressing(client_takeover: bool, control_frames: bool) -> TestServer {
     gateway_with(|config| {
         config.compression.enabled = true;
         config.compression.message_bytes_min = 0;
-        config.compression.takeover.client = client_takeover;
+        config.compression.client_context_takeover = client_takeover;
         config.compression.control_frames = control_frames;
     })
 }
@@ -596,7 +595,8 @@ fn v22_an_offer_with_every_parameter_is_accepted_with_what_it_asks_for() {
     let server = gateway_with(|config| {
         config.compression.enabled = true;
         config.compression.message_bytes_min = 0;
-        config.compression.takeover = Takeover { server: true, client: true };
+        config.compression.server_context_takeover = true;
+        config.compression.client_context_takeover = true;
     });
     let mut lines = SWIFTWEBSOCKET.to_vec();
     lines.insert(

@@ -10,10 +10,8 @@ use super::choice::{Io, LogLevel, Mode};
 use super::layers::Layers;
 use super::secret::ApiKey;
 use super::value::{Kind, Value};
-use super::{Config, Limits, Security, Timeouts};
+use super::{Compression, Config, Limits, Security, Timeouts};
 use crate::policy::TopicPolicies;
-use crate::proto::compression::CompressionSettings;
-use crate::proto::extension::Takeover;
 
 /// Descriptors that "auto" keeps from connections: listeners, event loops, the API's
 /// connections, log files. With few descriptors in all, half of them.
@@ -86,14 +84,12 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
         },
         api_key: values.secret("admin_api.key"),
         body_bytes_max: values.whole("admin_api.body_bytes_max"),
-        compression: CompressionSettings {
+        compression: Compression {
             enabled: values.switch("compression.enabled"),
             message_bytes_min: values.whole("compression.message_bytes_min"),
-            level: values.whole("compression.level") as u32,
-            takeover: Takeover {
-                server: values.switch("compression.server_context_takeover"),
-                client: values.switch("compression.client_context_takeover"),
-            },
+            level: values.whole("compression.level"),
+            server_context_takeover: values.switch("compression.server_context_takeover"),
+            client_context_takeover: values.switch("compression.client_context_takeover"),
             context_bytes_max: values.whole("compression.context_bytes_max"),
             control_frames: values.switch("compression.control_frames"),
         },

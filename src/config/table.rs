@@ -6,7 +6,6 @@ use super::choice::{Io, LogLevel, Mode};
 use super::setting::Setting;
 use super::value::Kind::{self, Address, Choice, Hosts, Policies, Secret, Subset, Switch};
 use super::value::Unit;
-use crate::proto::deflate::LEVELS;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -247,7 +246,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "compression.level",
-        kind: count(*LEVELS.start() as u64, *LEVELS.end() as u64),
+        kind: count(1, 9),
         default: "6",
         help: "From 1, fast, to 9, small.",
         reason: "Above 6 messages get hardly smaller.",

@@ -15,6 +15,7 @@ use crate::driver::mailbox::Post;
 use crate::hub::HubSettings;
 use crate::origin::OriginPolicy;
 use crate::proto::compression::CompressionSettings;
+use crate::proto::extension::Takeover;
 use crate::shard::{Shard, ShardSettings};
 use crate::stats::ShardStats;
 
@@ -95,8 +96,15 @@ fn shard_settings(config: &Config, hub: HubSettings, origin: Arc<OriginPolicy>) 
         },
         origin,
         compression: CompressionSettings {
+            enabled: config.compression.enabled,
+            message_bytes_min: config.compression.message_bytes_min,
+            level: config.compression.level as u32,
+            takeover: Takeover {
+                server: config.compression.server_context_takeover,
+                client: config.compression.client_context_takeover,
+            },
             context_bytes_max: config.compression.context_bytes_max / config.shards,
-            ..config.compression
+            control_frames: config.compression.control_frames,
         },
     }
 }
