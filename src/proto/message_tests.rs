@@ -148,3 +148,24 @@ fn assemblies_return_to_the_pool_without_large_buffers() {
     assert_eq!(pool.free.len(), 1);
     assert_eq!(pool.free[0].message.capacity(), 0);
 }
+
+#[test]
+fn compressed_messages_are_handed_up_as_they_came_at_every_split() {
+    // Not UTF-8: that is for the inflated text.
+    let bytes = [masked(0xc1, b"\xff\xfe"), masked(0x42, b"\xfd"), masked(0x89, b""), masked(0x80, b"\xfc")].concat();
+    let rules = ReaderRules { compressible: Compressible::Messages, ..RULES };
+    for size in 1..=bytes.len() {
+        let (mut reader, mut pool, mut events) = (MessageReader::default(), AssemblyPool::default(), Vec::new());
+        for mut piece in bytes.clone().chunks_mut(size) {
+            while let Some(event) = reader.next(&mut piece, &rules, &mut pool).unwrap() {
+                events.push(format!("{event:?}"));
+            }
+        }
+        let expected = [
+            Event::Compressed { opcode: OpCode::Text, payload: b"\xff\xfe" },
+            Event::Ping(b""),
+            Event::Compressed { opcode: OpCode::Binary, payload: b"\xfd\xfc" },
+        ];
+        assert_eq!(events, expected.map(|event| format!("{event:?}")), "pieces of {size}");
+    }
+}
