@@ -219,6 +219,18 @@ pub struct ShardStats {
     pub dropped: Cell,
     /// Messages of `latest_only` topics that a newer one replaced for a subscriber.
     pub conflated: Cell,
+    /// Messages compressed; one for many subscribers counts once.
+    pub deflated: Cell,
+    /// Compressed messages received.
+    pub inflated: Cell,
+    /// Bytes that compression has taken off messages queued for one connection each.
+    pub saved_bytes_out: Cell,
+    /// Bytes that compression has taken off messages received.
+    pub saved_bytes_in: Cell,
+    /// Messages cut while inflating, since they were over the limit.
+    pub bombs_cut: Cell,
+    /// Gauge: bytes of what compresses and inflates, that of connections included.
+    pub compression_memory_bytes: Cell,
     /// Gauge: bytes waiting in the queues of connections.
     pub queue_bytes: Cell,
     /// Gauge: bytes of memory that queues keep alive; what waits in several counts once.

@@ -20,6 +20,10 @@ use wsgate::dialect::{Routes, ServiceLimits};
 use wsgate::hub::HubSettings;
 use wsgate::hub::owner_of;
 use wsgate::id::{ConnectionId, ShardId};
+use wsgate::proto::compression::CompressionSettings;
+use wsgate::proto::deflate::{DEFLATER_BYTES, Deflater};
+use wsgate::proto::extension::Takeover;
+use wsgate::proto::inflate::{INFLATER_BYTES, Inflater};
 use wsgate::shard::{Shard, ShardSettings};
 use wsgate::stats::ShardStats;
 use wsgate::time::Time;
@@ -57,6 +61,7 @@ fn settings(connections_max: usize) -> ShardSettings {
         },
         origin: Arc::default(),
         tls: None,
+        compression: CompressionSettings::default(),
     }
 }
 
@@ -69,15 +74,24 @@ struct Driver {
 
 impl Driver {
     fn new(connections_max: usize) -> Self {
+        Self::with(settings(connections_max))
+    }
+
+    fn with(settings: ShardSettings) -> Self {
         let stats = Arc::<ShardStats>::default();
-        Self { shard: Shard::new(settings(connections_max), stats, Time::ZERO), scratch: Vec::new(), sent: 0 }
+        Self { shard: Shard::new(settings, stats, Time::ZERO), scratch: Vec::new(), sent: 0 }
     }
 
     fn open(&mut self, path: &str) -> ConnectionId {
+        self.open_with(path, "")
+    }
+
+    /// With a further header line.
+    fn open_with(&mut self, path: &str, line: &str) -> ConnectionId {
         let id = self.shard.accept(Time::ZERO).expect("the table has room");
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{line}\r\n"
         );
         self.receive(id, request.as_bytes());
         self.flush();
@@ -243,7 +257,9 @@ fn messages_that_cross_shards_allocate_nothing() {
         let mut publishers = Vec::new();
         for shard in 0..2 {
             publishers.push(shards[shard].open(&format!("/topics/{name}?subscribe=off")));
-            (0..MEMBERS).for_each(|_| drop(shards[shard].open(&format!("/topics/{name}"))));
+            for _ in 0..MEMBERS {
+                shards[shard].open(&format!("/topics/{name}"));
+            }
             carry(&mut shards);
         }
         for burst in [1, 64] {
@@ -328,6 +344,78 @@ fn publishing_to_many_topics_in_turn_allocates_nothing() {
     });
 }
 
+/// What a client offers that can compress.
+const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+
+fn compressing(takeover: Takeover) -> Driver {
+    let mut settings = settings(MANY);
+    settings.compression = CompressionSettings {
+        enabled: true,
+        message_bytes_min: 64,
+        takeover,
+        context_bytes_max: 1 << 30,
+        ..CompressionSettings::default()
+    };
+    Driver::with(settings)
+}
+
+#[test]
+fn compressing_allocates_nothing_per_message() {
+    // Zeros behind the mask, which is zero too: the frame is what the client compressed.
+    let mut compressed = Vec::new();
+    Deflater::new(6, 15).deflate(&[b'a'; 1000], &mut compressed);
+    let frame = [&[0xc2, 0x80 | compressed.len() as u8, 0, 0, 0, 0], &compressed[..]].concat();
+    let mut driver = compressing(Takeover::default());
+    for _ in 0..100 {
+        driver.open("/topics/room");
+        driver.open_with("/topics/room", OFFER);
+    }
+    let publisher = driver.open_with("/topics/room?subscribe=off", OFFER);
+    let echoes: Vec<_> = (0..10).map(|_| driver.open_with("/echo", OFFER)).collect();
+    let before = driver.sent;
+    assert_allocates_nothing("a compressed message to plain and compressing subscribers, and echoes", || {
+        driver.receive(publisher, &frame);
+        driver.flush();
+        echoes.iter().for_each(|id| driver.receive(*id, &frame));
+        driver.flush();
+    });
+    let sent = (driver.sent - before) / (WARM_UP + ROUNDS);
+    assert_eq!(sent, 100 * frame_len(1000) + 110 * frame_len(compressed.len()));
+}
+
+#[test]
+fn contexts_hold_what_their_metric_says() {
+    let held = |make: &mut dyn FnMut()| measure(make).bytes_current;
+    let (mut deflater, mut inflater) = (None, Inflater::default());
+    let bytes = held(&mut || deflater = Some(Deflater::new(6, 15)));
+    assert!(bytes > 0 && bytes.unsigned_abs().abs_diff(DEFLATER_BYTES as u64) < 16 * 1024, "a deflater: {bytes} bytes");
+    let mut out = Vec::with_capacity(100);
+    let bytes = held(&mut || inflater.inflate(&[0x4a, 0xcf, 0xcf, 0x4f, 1, 0], 10, &mut out).expect("good"));
+    assert!(
+        bytes > 0 && bytes.unsigned_abs().abs_diff(INFLATER_BYTES as u64) < 16 * 1024,
+        "an inflater: {bytes} bytes"
+    );
+}
+
+#[test]
+fn an_idle_connection_with_compression_holds_few_bytes() {
+    let agreed = |takeover| {
+        let mut kept = None;
+        let info = measure(|| {
+            let mut driver = compressing(takeover);
+            for _ in 0..MANY {
+                driver.open_with("/echo", OFFER);
+            }
+            driver.scratch = Vec::new();
+            kept = Some(driver);
+        });
+        u64::try_from(info.bytes_current).expect("more is allocated than before") / MANY as u64
+    };
+    assert_about("an idle connection that agreed on compression", agreed(Takeover::default()), 204);
+    let takeover = agreed(Takeover { server: true, client: true });
+    assert_about("the same with context takeover, before its first message", takeover, 204);
+}
+
 /// Bytes that stay allocated for each of [`MANY`], which `make` makes.
 fn bytes_each(make: impl FnOnce(&mut Driver)) -> u64 {
     let mut kept = None;
@@ -361,13 +449,13 @@ fn assert_about(what: &str, bytes: u64, was: u64) {
 #[test]
 fn an_idle_connection_holds_few_bytes() {
     let bare = bytes_each(|driver| (0..MANY).for_each(|_| open(driver, "/echo")));
-    assert_about("a bare connection", bare, 148);
+    assert_about("a bare connection", bare, 156);
     let one_topic = bytes_each(|driver| (0..MANY).for_each(|_| open(driver, "/topics/room")));
-    assert_about("a subscriber of a topic that all share", one_topic, 184);
+    assert_about("a subscriber of a topic that all share", one_topic, 196);
     let own_topic = bytes_each(|driver| {
         (0..MANY).for_each(|n| open(driver, &format!("/topics/{}", name(n))));
     });
-    assert_about("a subscriber of a topic of its own, 32 bytes of name included", own_topic, 354);
+    assert_about("a subscriber of a topic of its own, 32 bytes of name included", own_topic, 374);
 }
 
 #[test]

@@ -9,10 +9,11 @@ use divan::{Bencher, black_box};
 use wsgate::proto::Role;
 use wsgate::proto::frame::{self, OpCode};
 use wsgate::proto::handshake::Upgrade;
-use wsgate::proto::message::{AssemblyPool, Event, MessageReader, ReaderRules};
+use wsgate::proto::message::{AssemblyPool, Compressible, Event, MessageReader, ReaderRules};
 use wsgate::proto::{http, mask, utf8};
 
-const RULES: ReaderRules = ReaderRules { role: Role::Server, message_bytes_max: 1 << 24 };
+const RULES: ReaderRules =
+    ReaderRules { role: Role::Server, message_bytes_max: 1 << 24, compressible: Compressible::Nothing };
 const SIZES: [usize; 4] = [20, 125, 1024, 65_536];
 
 fn main() {

@@ -11,7 +11,7 @@ use wsgate::proto::frame::{self, FrameHeader, HEADER_BYTES_MAX, MessageKind, OpC
 use wsgate::proto::handshake;
 use wsgate::proto::http;
 use wsgate::proto::mask;
-use wsgate::proto::message::{AssemblyPool, Event as FrameEvent, MessageReader, ReaderRules};
+use wsgate::proto::message::{AssemblyPool, Compressible, Event as FrameEvent, MessageReader, ReaderRules};
 
 use crate::failure::Failure;
 use crate::limits::RESPONSE_HEAD_BYTES_MAX;
@@ -42,7 +42,7 @@ pub struct Tools {
 impl Tools {
     /// Accepts messages of up to `message_bytes_max` bytes.
     pub fn new(random: Random, message_bytes_max: usize) -> Self {
-        let rules = ReaderRules { role: Role::Client, message_bytes_max };
+        let rules = ReaderRules { role: Role::Client, message_bytes_max, compressible: Compressible::Nothing };
         Self { random, pool: AssemblyPool::default(), buffers: BufferPool::default(), plaintext: Vec::new(), rules }
     }
 }
@@ -147,6 +147,7 @@ impl Client {
                 Event::Control
             }
             FrameEvent::Pong(_) => Event::Control,
+            FrameEvent::Compressed { .. } => unreachable!("no compression was offered"),
             FrameEvent::Close(body) => {
                 let asked = matches!(self.state, State::Closing);
                 if !asked {

@@ -47,7 +47,7 @@ fn feed(client: &mut Client, tools: &mut Tools, bytes: &[u8], size: usize) -> (V
 
 /// What a server reads of the client's bytes.
 fn as_server(mut bytes: Vec<u8>) -> Vec<String> {
-    let rules = ReaderRules { role: Role::Server, message_bytes_max: 1 << 20 };
+    let rules = ReaderRules { role: Role::Server, message_bytes_max: 1 << 20, compressible: Compressible::Nothing };
     let (mut reader, mut pool) = (MessageReader::default(), AssemblyPool::default());
     let mut input = &mut bytes[..];
     let mut events = Vec::new();
@@ -162,7 +162,7 @@ fn messages_are_masked_with_a_fresh_key_each_and_read_back() {
     }
     let (first, second) = out.split_at(out.len() / 2);
     assert_ne!(first[4..8], second[4..8], "masking keys");
-    let rules = ReaderRules { role: Role::Server, message_bytes_max: 1 << 20 };
+    let rules = ReaderRules { role: Role::Server, message_bytes_max: 1 << 20, compressible: Compressible::Nothing };
     let mut bytes = second.to_vec();
     let mut reader = MessageReader::default();
     let event = reader.next(&mut &mut bytes[..], &rules, &mut AssemblyPool::default()).unwrap().unwrap();

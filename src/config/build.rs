@@ -10,7 +10,7 @@ use super::choice::{Io, LogLevel, Mode};
 use super::layers::Layers;
 use super::secret::ApiKey;
 use super::value::{Kind, Value, certificate_pair};
-use super::{CertificateFiles, Config, Drain, Limits, Security, Timeouts, Tls};
+use super::{CertificateFiles, Compression, Config, Drain, Limits, Security, Timeouts, Tls};
 use crate::policy::TopicPolicies;
 
 /// Descriptors that "auto" keeps from connections: listeners, event loops, the API's
@@ -92,6 +92,15 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
         },
         api_key: values.secret("admin_api.key"),
         body_bytes_max: values.whole("admin_api.body_bytes_max"),
+        compression: Compression {
+            enabled: values.switch("compression.enabled"),
+            message_bytes_min: values.whole("compression.message_bytes_min"),
+            level: values.whole("compression.level"),
+            server_context_takeover: values.switch("compression.server_context_takeover"),
+            client_context_takeover: values.switch("compression.client_context_takeover"),
+            context_bytes_max: values.whole("compression.context_bytes_max"),
+            control_frames: values.switch("compression.control_frames"),
+        },
         echo: values.switch_or("dialects.echo", development),
         greeting: values.switch_or("dialects.greeting", development),
     }
@@ -164,6 +173,13 @@ impl Values<'_> {
         match self.0.value(key) {
             Value::Switch(on) => *on,
             Value::Auto => auto,
+            other => mistyped(key, other),
+        }
+    }
+
+    fn switch(&self, key: &str) -> bool {
+        match self.0.value(key) {
+            Value::Switch(on) => *on,
             other => mistyped(key, other),
         }
     }

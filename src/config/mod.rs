@@ -76,6 +76,8 @@ pub struct Config {
     pub api_key: Option<ApiKey>,
     /// Largest message over HTTP, in bytes.
     pub body_bytes_max: usize,
+    /// How messages are compressed.
+    pub compression: Compression,
     /// Whether `/echo` and `/ws` are served.
     pub echo: bool,
     /// Whether `/chat` is served.
@@ -113,6 +115,25 @@ pub struct Limits {
     pub queue_bytes_total_max: usize,
     /// Bytes not yet sent that the kernel takes for one connection.
     pub kernel_unsent_bytes: usize,
+}
+
+/// permessage-deflate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Compression {
+    /// Whether it is agreed on with clients that offer it.
+    pub enabled: bool,
+    /// Bytes below which a message is sent as it is.
+    pub message_bytes_min: usize,
+    /// From 1, fast, to 9, small.
+    pub level: usize,
+    /// Whether what is sent to one client alone may refer to what it was sent before.
+    pub server_context_takeover: bool,
+    /// Whether what a client sends may refer to what it sent before.
+    pub client_context_takeover: bool,
+    /// Bytes of memory that context takeover may take for all connections together.
+    pub context_bytes_max: usize,
+    /// Whether clients may compress control frames.
+    pub control_frames: bool,
 }
 
 /// How long wsgate waits.

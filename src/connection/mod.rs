@@ -178,6 +178,12 @@ impl Connection {
     }
 
     /// Whether bytes can go straight to the transport, with no queue between.
+    /// The same with a payload that permessage-deflate has compressed.
+    pub fn reply_compressed(&mut self, kind: MessageKind, payload: &[u8], pool: &mut OutboundPool) {
+        self.outbound.append_compressed(kind.opcode(), payload, pool);
+    }
+
+    /// Whether published bytes can go straight to the transport, with no queue between.
     pub fn takes_directly(&self) -> bool {
         self.is_open() && !self.blocked && self.outbound.bytes() == 0
     }
@@ -234,7 +240,9 @@ impl Connection {
     pub fn fail(&mut self, error: &ProtocolError, now: Time, pool: &mut OutboundPool) {
         if self.is_open() {
             self.reason.get_or_insert(match error {
-                ProtocolError::MessageTooLong { .. } => CloseReason::MessageTooLong,
+                ProtocolError::MessageTooLong { .. } | ProtocolError::InflatesTooLong { .. } => {
+                    CloseReason::MessageTooLong
+                }
                 _ => CloseReason::ProtocolError,
             });
             self.outbound.append_close(Some(error.close_code()), &error.to_string(), pool);

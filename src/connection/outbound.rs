@@ -146,6 +146,11 @@ impl Outbound {
         queue.private_bytes += bytes.len();
     }
 
+    /// Queues a compressed message for this peer alone.
+    pub(super) fn append_compressed(&mut self, opcode: OpCode, payload: &[u8], pool: &mut OutboundPool) {
+        self.append_with(payload.len(), pool, |out| frame::append_server_compressed(out, opcode, payload));
+    }
+
     /// Queues a Close frame; words that do not fit are cut at a character's end.
     pub(super) fn append_close(&mut self, code: Option<CloseCode>, words: &str, pool: &mut OutboundPool) {
         let mut body = [0; CONTROL_PAYLOAD_BYTES_MAX];

@@ -35,7 +35,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
 type Number = (&'static str, &'static str, fn(&ShardStats) -> &Cell);
 
 /// Numbers that only grow; the text adds `_total` to their names.
-const COUNTERS: [Number; 20] = [
+const COUNTERS: [Number; 25] = [
     ("accepted", "Connections accepted", |s| &s.accepted),
     ("messages_received", "Whole messages received from clients", |s| &s.messages_in),
     ("received_bytes", "Bytes read from client sockets", |s| &s.bytes_in),
@@ -45,6 +45,11 @@ const COUNTERS: [Number; 20] = [
     ("published", "Messages put in order by the shard that owns their topic", |s| &s.published),
     ("dropped", "Messages dropped for a subscriber that was told how many", |s| &s.dropped),
     ("conflated", "Messages that a newer one replaced for a subscriber (latest_only)", |s| &s.conflated),
+    ("deflated", "Messages compressed; one for many subscribers counts once", |s| &s.deflated),
+    ("inflated", "Compressed messages received from clients", |s| &s.inflated),
+    ("saved_sent_bytes", "Bytes that compression took off messages queued for clients", |s| &s.saved_bytes_out),
+    ("saved_received_bytes", "Bytes that compression took off messages received", |s| &s.saved_bytes_in),
+    ("bombs_cut", "Compressed messages cut while inflating: over the message limit", |s| &s.bombs_cut),
     ("sends", "Send calls", |s| &s.sends),
     ("flushes", "Connections that a turn sent something to, each once for each turn", |s| &s.flushes),
     ("short_sends", "Send calls that took less than they were given", |s| &s.sends_short),
@@ -59,7 +64,7 @@ const COUNTERS: [Number; 20] = [
 ];
 
 /// Numbers that go up and down.
-const GAUGES: [Number; 12] = [
+const GAUGES: [Number; 13] = [
     ("connections", "Connections open, in any state", |s| &s.connections),
     ("topics", "Topics in the table, those without subscribers included", |s| &s.topics),
     ("subscriptions", "Subscriptions of clients", |s| &s.subscriptions),
@@ -70,6 +75,9 @@ const GAUGES: [Number; 12] = [
     ("assembly_memory_bytes", "Memory of messages that have arrived in part", |s| &s.assembly_memory_bytes),
     ("connection_memory_bytes", "Memory of the connection table and its timers", |s| &s.connection_memory_bytes),
     ("topic_memory_bytes", "Memory of topics, their names, members and subscriptions", |s| &s.topic_memory_bytes),
+    ("compression_memory_bytes", "Memory of what compresses and inflates, that of connections included", |s| {
+        &s.compression_memory_bytes
+    }),
     ("overflow_bytes", "Bytes waiting because another shard's mailbox is full", |s| &s.overflow_bytes),
     ("drain_phase", "Going down: 0 no, 1 announced, 2 and 3 listeners close, 4 connections are told to go", |s| {
         &s.drain_phase

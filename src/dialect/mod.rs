@@ -54,6 +54,11 @@ impl Dialect {
         matches!(self, Self::Plain(Plain { gaps: true, .. }))
     }
 
+    /// Whether the peer is sent messages that nobody else gets.
+    pub fn replies(&self) -> bool {
+        matches!(self, Self::Echo | Self::Greeting)
+    }
+
     /// What to do about a message of the peer.
     pub fn receive<'a>(&self, kind: MessageKind, payload: &'a [u8]) -> Action<'a> {
         match self {

@@ -27,7 +27,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 pub use fanout::Ordered;
-pub use log::{Delivery, Flushed};
+pub use log::{Delivery, Flushed, Variant};
 pub use subscription::{Subscribed, SubscriptionId};
 pub use topic::TopicIndex;
 

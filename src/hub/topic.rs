@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::log::DeliveryLog;
+use super::log::{DeliveryLog, Variant};
 use super::{Hub, Outbox, owner_of_hash};
 use crate::command::{Address, Envelope, Position, TopicName, TopicsFull};
 use crate::id::{ConnectionId, ShardId};
@@ -24,6 +24,7 @@ pub struct Member {
     /// The subscriber.
     pub connection: ConnectionId,
     pub(super) subscription: u32,
+    pub(super) variant: Variant,
 }
 
 /// One topic as one shard sees it.
@@ -31,6 +32,8 @@ pub(super) struct Topic {
     pub(super) name: TopicName,
     /// Confirmed local subscribers, dense for the walk.
     pub(super) members: Vec<Member>,
+    /// Members that get what is published compressed.
+    pub(super) members_deflate: u32,
     /// Connections that keep the topic in the table: members, those that wait, and
     /// those that only publish.
     pub(super) users: u32,
@@ -164,8 +167,16 @@ impl Hub {
         };
         let (policy, policy_edition) = (self.settings.policies.of(name), self.policies_edition);
         self.name_bytes += name.len();
-        let topic =
-            Topic { name: name.into(), members: Vec::new(), users: 0, policy, policy_edition, log: None, place };
+        let topic = Topic {
+            name: name.into(),
+            members: Vec::new(),
+            members_deflate: 0,
+            users: 0,
+            policy,
+            policy_edition,
+            log: None,
+            place,
+        };
         let index = TopicIndex(self.topics.insert(topic) as u32);
         let (hasher, topics) = (&self.hasher, &self.topics);
         self.names.insert_unique(hash, index, |i| hasher.hash_one(&*topics[i.0 as usize].name));

@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha1::{Digest, Sha1};
 
+use super::extension::DeflateAgreement;
 use super::http::Request;
 
 /// The GUID that is hashed with the key (section 1.3).
@@ -209,6 +210,8 @@ pub fn append_response(out: &mut Vec<u8>, status: Status, extra: &[(&str, &str)]
 pub struct Upgrade {
     accept: [u8; 28],
     subprotocol: Option<&'static str>,
+    /// Compression, if it was agreed on; the caller negotiates.
+    pub deflate: Option<DeflateAgreement>,
 }
 
 impl Upgrade {
@@ -247,7 +250,7 @@ impl Upgrade {
             .iter()
             .copied()
             .find(|name| request.list("Sec-WebSocket-Protocol").any(|offered| offered == name.as_bytes()));
-        Ok(Self { accept: accept_key(key), subprotocol })
+        Ok(Self { accept: accept_key(key), subprotocol, deflate: None })
     }
 
     /// Appends the response head that switches protocols. Spelled exactly as in the
@@ -260,6 +263,10 @@ impl Upgrade {
         if let Some(subprotocol) = self.subprotocol {
             out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
             out.extend_from_slice(subprotocol.as_bytes());
+        }
+        if let Some(deflate) = &self.deflate {
+            out.extend_from_slice(b"\r\nSec-WebSocket-Extensions: ");
+            deflate.append_header_value(out);
         }
         out.extend_from_slice(b"\r\n\r\n");
     }

@@ -57,12 +57,12 @@ impl InPlaceReplies {
 mod tests {
     use super::super::Role;
     use super::super::frame::{OpCode, append_client, append_server};
-    use super::super::message::{AssemblyPool, Event, MessageReader, ReaderRules};
+    use super::super::message::{AssemblyPool, Compressible, Event, MessageReader, ReaderRules};
     use super::*;
 
     /// Answers each message that lies whole in the buffer.
     fn replies_to(buffer: &mut [u8]) -> Vec<u8> {
-        let rules = ReaderRules { role: Role::Server, message_bytes_max: 1 << 20 };
+        let rules = ReaderRules { role: Role::Server, message_bytes_max: 1 << 20, compressible: Compressible::Nothing };
         let (mut reader, mut pool) = (MessageReader::default(), AssemblyPool::default());
         let mut replies = InPlaceReplies::default();
         let mut used = 0;

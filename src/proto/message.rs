@@ -11,13 +11,15 @@ use super::Role;
 use super::close::{self, CloseFrame};
 use super::copy;
 use super::error::ProtocolError;
-use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, HEADER_BYTES_MAX, MessageKind, OpCode};
+use super::frame::{COMPRESSED, CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, HEADER_BYTES_MAX, MessageKind, OpCode};
 use super::mask;
 use super::utf8::{self, Utf8Validator};
 
 /// A message buffer with more capacity than this is not kept for later use: one
 /// message of 16 MiB must not hold 16 MiB for the life of the process.
 const ASSEMBLY_KEEP_BYTES_MAX: usize = 128 * 1024;
+/// What a compressed message of few bytes may have more than those.
+const COMPRESSED_SLACK_BYTES: u64 = 64;
 /// Free assemblies that a pool keeps.
 const POOL_KEEP_MAX: usize = 64;
 
@@ -40,6 +42,41 @@ pub enum Event<'a> {
     Pong(&'a [u8]),
     /// The closing handshake; nothing that follows is to be read.
     Close(Option<CloseFrame<'a>>),
+    /// What permessage-deflate has compressed: the payload is to be inflated, which
+    /// [`Event::of`] then makes an event of.
+    Compressed {
+        /// What it is.
+        opcode: OpCode,
+        /// The payload, unmasked, of all fragments.
+        payload: &'a [u8],
+    },
+}
+
+impl<'a> Event<'a> {
+    /// A whole message or control frame with this payload, which is not in the input.
+    pub fn of(opcode: OpCode, payload: &'a [u8]) -> Result<Self, ProtocolError> {
+        match opcode {
+            OpCode::Text if !utf8::is_valid(payload) => Err(ProtocolError::InvalidUtf8),
+            OpCode::Text => Ok(Self::Message { kind: MessageKind::Text, payload, in_place: false }),
+            OpCode::Binary => Ok(Self::Message { kind: MessageKind::Binary, payload, in_place: false }),
+            OpCode::Ping => Ok(Self::Ping(payload)),
+            OpCode::Pong => Ok(Self::Pong(payload)),
+            OpCode::Close => Ok(Self::Close(close::parse(payload)?)),
+            OpCode::Continuation => Err(ProtocolError::NothingToContinue),
+        }
+    }
+}
+
+/// What of a peer's frames may be compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Compressible {
+    /// Nothing: permessage-deflate was not agreed on.
+    #[default]
+    Nothing,
+    /// Messages (RFC 7692, section 6).
+    Messages,
+    /// Control frames too, which the RFC forbids and Starscream 4 does.
+    ControlFramesToo,
 }
 
 /// What a reader holds the peer to.
@@ -49,6 +86,17 @@ pub struct ReaderRules {
     pub role: Role,
     /// Longest message in bytes, all fragments together.
     pub message_bytes_max: usize,
+    /// What may be compressed.
+    pub compressible: Compressible,
+}
+
+impl ReaderRules {
+    /// Bytes that a message may have on the wire. Compression makes one longer that has
+    /// nothing to compress, by an eighth if all of it is coded as the rarest bytes are.
+    fn wire_bytes_max(&self, compressed: bool) -> u64 {
+        let bytes_max = self.message_bytes_max as u64;
+        if compressed { bytes_max + bytes_max / 8 + COMPRESSED_SLACK_BYTES } else { bytes_max }
+    }
 }
 
 /// Reads the events of one connection. Eight bytes while nothing is cut.
@@ -88,6 +136,8 @@ struct Assembly {
     frame: Option<FrameUnderWay>,
     /// Type of the open message; stays set between its fragments.
     kind: Option<MessageKind>,
+    /// The open message is compressed; its first frame said so.
+    compressed: bool,
     /// The open message so far. Grows with what arrived, never with what was announced.
     message: Vec<u8>,
     text: Utf8Validator,
@@ -113,6 +163,7 @@ impl Assembly {
 
     fn forget_message(&mut self) {
         self.kind = None;
+        self.compressed = false;
         self.text = Utf8Validator::default();
         self.handed_out = false;
         if self.message.capacity() > ASSEMBLY_KEEP_BYTES_MAX {
@@ -189,7 +240,7 @@ fn whole_frame<'b>(input: &mut &'b mut [u8], rules: &ReaderRules) -> Result<Opti
         return whole_message(kind, payload).map(Some);
     }
     let Some((header, header_len)) = FrameHeader::decode(input)? else { return Ok(None) };
-    check_header(&header, None, 0, rules)?;
+    check_header(&header, None, rules)?;
     if !header.fin || header.payload_len > (input.len() - header_len) as u64 {
         return Ok(None);
     }
@@ -199,12 +250,14 @@ fn whole_frame<'b>(input: &mut &'b mut [u8], rules: &ReaderRules) -> Result<Opti
     if let Some(key) = header.mask {
         mask::apply(payload, key, 0);
     }
-    let event = match header.opcode {
-        OpCode::Text => whole_message(MessageKind::Text, payload)?,
-        OpCode::Binary => whole_message(MessageKind::Binary, payload)?,
-        opcode => control_event(opcode, payload)?,
-    };
-    Ok(Some(event))
+    if header.reserved == COMPRESSED {
+        return Ok(Some(Event::Compressed { opcode: header.opcode, payload }));
+    }
+    match header.opcode {
+        OpCode::Text => whole_message(MessageKind::Text, payload).map(Some),
+        OpCode::Binary => whole_message(MessageKind::Binary, payload).map(Some),
+        opcode => Event::of(opcode, payload).map(Some),
+    }
 }
 
 /// What most messages are: of a client, unfragmented, with a length of seven bits. To look
@@ -251,14 +304,21 @@ impl Assembly {
             if !complete {
                 return Ok(None);
             }
-            if frame.header.opcode.is_control() {
-                return control_event(frame.header.opcode, &self.control).map(Some);
+            let opcode = frame.header.opcode;
+            if opcode.is_control() {
+                return match frame.header.reserved {
+                    COMPRESSED => Ok(Some(Event::Compressed { opcode, payload: &self.control })),
+                    _ => Event::of(opcode, &self.control).map(Some),
+                };
             }
             if let (true, Some(kind)) = (frame.header.fin, self.kind) {
+                self.handed_out = true;
+                if self.compressed {
+                    return Ok(Some(Event::Compressed { opcode: kind.opcode(), payload: &self.message }));
+                }
                 if kind == MessageKind::Text {
                     self.text.finish().map_err(|_| ProtocolError::InvalidUtf8)?;
                 }
-                self.handed_out = true;
                 return Ok(Some(Event::Message { kind, payload: &self.message, in_place: false }));
             }
         }
@@ -281,7 +341,10 @@ impl Assembly {
         };
         *input = &mut mem::take(input)[len - self.header_len..];
         self.header_len = 0;
-        check_header(&header, self.kind, self.message.len(), rules)?;
+        check_header(&header, Some(self), rules)?;
+        if matches!(header.opcode, OpCode::Text | OpCode::Binary) {
+            self.compressed = header.reserved == COMPRESSED;
+        }
         match header.opcode {
             OpCode::Text => self.kind = Some(MessageKind::Text),
             OpCode::Binary => self.kind = Some(MessageKind::Binary),
@@ -304,7 +367,7 @@ impl Assembly {
             Some(key) => mask::append(out, piece, key, (frame.received % 4) as usize),
             None => copy::append(out, piece),
         }
-        if !is_control && self.kind == Some(MessageKind::Text) {
+        if !is_control && self.kind == Some(MessageKind::Text) && !self.compressed {
             self.text.feed(&self.message[before..]).map_err(|_| ProtocolError::InvalidUtf8)?;
         }
         frame.received += take as u64;
@@ -312,14 +375,14 @@ impl Assembly {
     }
 }
 
-/// What depends on the role, the open message and the limit.
-fn check_header(
-    header: &FrameHeader,
-    open: Option<MessageKind>,
-    message_len: usize,
-    rules: &ReaderRules,
-) -> Result<(), ProtocolError> {
-    if header.reserved != 0 {
+/// What depends on the role, the message under way, if any, and the limit.
+fn check_header(header: &FrameHeader, under_way: Option<&Assembly>, rules: &ReaderRules) -> Result<(), ProtocolError> {
+    let may_be_compressed = match rules.compressible {
+        Compressible::Nothing => false,
+        Compressible::Messages => matches!(header.opcode, OpCode::Text | OpCode::Binary),
+        Compressible::ControlFramesToo => header.opcode != OpCode::Continuation,
+    };
+    if header.reserved != 0 && !(header.reserved == COMPRESSED && may_be_compressed) {
         return Err(ProtocolError::ReservedBits(header.reserved));
     }
     match (rules.role, header.mask) {
@@ -331,24 +394,18 @@ fn check_header(
         debug_assert!(header.payload_len <= CONTROL_PAYLOAD_BYTES_MAX as u64);
         return Ok(());
     }
+    let open = under_way.filter(|assembly| assembly.kind.is_some());
     match (header.opcode, open) {
         (OpCode::Continuation, None) => return Err(ProtocolError::NothingToContinue),
         (OpCode::Text | OpCode::Binary, Some(_)) => return Err(ProtocolError::ContinuationExpected(header.opcode)),
         _ => {}
     }
-    let len = message_len as u64 + header.payload_len;
-    if len > rules.message_bytes_max as u64 {
+    let compressed = open.map_or(header.reserved == COMPRESSED, |assembly| assembly.compressed);
+    let len = open.map_or(0, |assembly| assembly.message.len() as u64) + header.payload_len;
+    if len > rules.wire_bytes_max(compressed) {
         return Err(ProtocolError::MessageTooLong { len, limit: rules.message_bytes_max });
     }
     Ok(())
-}
-
-fn control_event(opcode: OpCode, payload: &[u8]) -> Result<Event<'_>, ProtocolError> {
-    match opcode {
-        OpCode::Ping => Ok(Event::Ping(payload)),
-        OpCode::Pong => Ok(Event::Pong(payload)),
-        _ => Ok(Event::Close(close::parse(payload)?)),
-    }
 }
 
 #[cfg(test)]

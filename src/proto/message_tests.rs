@@ -3,7 +3,8 @@ use super::super::frame;
 use super::*;
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-const RULES: ReaderRules = ReaderRules { role: Role::Server, message_bytes_max: 1 << 20 };
+const RULES: ReaderRules =
+    ReaderRules { role: Role::Server, message_bytes_max: 1 << 20, compressible: Compressible::Nothing };
 
 /// A frame as a client sends it, with any first byte.
 fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -160,5 +161,26 @@ fn the_limit_holds_for_short_messages_too() {
         let read = reader.next(&mut bytes.as_mut_slice(), &rules, &mut pool).map(|event| event.is_some());
         let expected = if fits { Ok(true) } else { Err(ProtocolError::MessageTooLong { len: 11, limit: 10 }) };
         assert_eq!(read, expected);
+    }
+}
+
+#[test]
+fn compressed_messages_are_handed_up_as_they_came_at_every_split() {
+    // Not UTF-8: that is for the inflated text.
+    let bytes = [masked(0xc1, b"\xff\xfe"), masked(0x42, b"\xfd"), masked(0x89, b""), masked(0x80, b"\xfc")].concat();
+    let rules = ReaderRules { compressible: Compressible::Messages, ..RULES };
+    for size in 1..=bytes.len() {
+        let (mut reader, mut pool, mut events) = (MessageReader::default(), AssemblyPool::default(), Vec::new());
+        for mut piece in bytes.clone().chunks_mut(size) {
+            while let Some(event) = reader.next(&mut piece, &rules, &mut pool).unwrap() {
+                events.push(format!("{event:?}"));
+            }
+        }
+        let expected = [
+            Event::Compressed { opcode: OpCode::Text, payload: b"\xff\xfe" },
+            Event::Ping(b""),
+            Event::Compressed { opcode: OpCode::Binary, payload: b"\xfd\xfc" },
+        ];
+        assert_eq!(events, expected.map(|event| format!("{event:?}")), "pieces of {size}");
     }
 }

@@ -14,6 +14,8 @@ use crate::driver::machine;
 use crate::driver::mailbox::Post;
 use crate::hub::HubSettings;
 use crate::origin::OriginPolicy;
+use crate::proto::compression::CompressionSettings;
+use crate::proto::extension::Takeover;
 use crate::shard::{Shard, ShardSettings};
 use crate::stats::ShardStats;
 
@@ -108,5 +110,16 @@ fn shard_settings(
         },
         origin,
         tls,
+        compression: CompressionSettings {
+            enabled: config.compression.enabled,
+            message_bytes_min: config.compression.message_bytes_min,
+            level: config.compression.level as u32,
+            takeover: Takeover {
+                server: config.compression.server_context_takeover,
+                client: config.compression.client_context_takeover,
+            },
+            context_bytes_max: config.compression.context_bytes_max / config.shards,
+            control_frames: config.compression.control_frames,
+        },
     }
 }

@@ -95,7 +95,7 @@ impl Shard {
         let Delivery { connection: id, ref batch, .. } = delivery;
         let peer = self.table.get_mut(id)?;
         if batch.is_whole_for(id) && peer.connection.takes_directly() {
-            self.count_deliveries(batch.messages());
+            self.count_deliveries(batch, id);
             self.in_hand = Some(InHand { connection: id, batch: delivery.batch, sent: 0 });
             return Some(id);
         }
@@ -109,7 +109,7 @@ impl Shard {
     pub(super) fn queue_batch(&mut self, delivery: &Delivery) -> Result<(), QueueFull> {
         let Delivery { connection: id, batch, policy } = delivery;
         let Some(peer) = self.table.get_mut(*id) else { return Ok(()) };
-        let (ranges, messages) = (batch.ranges_for(*id), batch.messages_for(*id));
+        let ranges = batch.ranges_for(*id);
         let tells_gaps = peer.session.dialect.is_some_and(|dialect| dialect.tells_gaps());
         let bounds = self.settings.queue;
         let result = self.with_queue_counted(*id, |connection, pool| {
@@ -129,16 +129,18 @@ impl Shard {
         });
         self.mark_dirty(*id);
         if let Some((dropped, conflated)) = result.transpose()? {
-            self.count_deliveries(messages);
+            self.count_deliveries(batch, *id);
             self.stats.dropped.add(dropped);
             self.stats.conflated.add(conflated);
         }
         Ok(())
     }
 
-    fn count_deliveries(&self, messages: u32) {
-        self.stats.deliveries.add(u64::from(messages));
-        self.stats.messages_out.add(u64::from(messages));
+    fn count_deliveries(&self, batch: &Batch, id: ConnectionId) {
+        let messages = u64::from(batch.messages_for(id));
+        self.stats.deliveries.add(messages);
+        self.stats.messages_out.add(messages);
+        self.stats.saved_bytes_out.add(batch.saved_bytes_for(id));
     }
 
     /// What the transport of a connection is to do next.

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use crate::dialect::{Dialect, Route};
-use crate::hub::Subscribed;
+use crate::hub::{Subscribed, Variant};
 use crate::id::ConnectionId;
 use crate::proto::handshake::{HandshakeError, Status, Upgrade, append_response};
 use crate::proto::http::{self, Request};
@@ -62,8 +62,10 @@ impl Shard {
             Route::Health => Ok(Admitted::Health),
             Route::Dialect { .. } if self.drain.is_shut() => Err(HandshakeError::GoingAway),
             Route::Dialect { dialect, subprotocols, topic } => {
-                let upgrade = Upgrade::validate(&request, subprotocols)?;
+                let mut upgrade = Upgrade::validate(&request, subprotocols)?;
                 self.check_origin(&request, host)?;
+                let offers = request.values("Sec-WebSocket-Extensions");
+                upgrade.deflate = self.compression.negotiate(offers, dialect.replies())?;
                 Ok(Admitted::Upgrade { upgrade, dialect, topic })
             }
         }
@@ -96,10 +98,17 @@ impl Shard {
                 return false;
             }
         };
+        let compression = upgrade.deflate.map(|agreement| self.compression.connect(agreement));
+        let variant = match &compression {
+            Some(compression) if compression.takes_shared() => Variant::Deflate,
+            _ => Variant::Plain,
+        };
         let subscribes = matches!(dialect, Dialect::Plain(plain) if plain.subscribes);
-        let subscribed = topic.filter(|_| subscribes).map(|topic| self.hub.subscribe(topic, id, &mut self.outbox));
+        let subscribed =
+            topic.filter(|_| subscribes).map(|topic| self.hub.subscribe(topic, id, variant, &mut self.outbox));
         self.count_topics();
         let Some(peer) = self.table.get_mut(id) else { return false };
+        peer.compression = compression;
         peer.session.dialect = Some(dialect);
         peer.session.topic = topic;
         peer.session.subscription = subscribed.map(|(Subscribed::Confirmed(id) | Subscribed::Waiting(id))| id);

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::{Shard, mark_dirty};
 use crate::command::Origin;
+use crate::connection::{Connection, OutboundPool};
 use crate::dialect::Action;
 use crate::hub::{Ordered, TopicIndex};
 use crate::id::ConnectionId;
@@ -11,8 +12,8 @@ use crate::proto::Role;
 use crate::proto::close::CloseCode;
 use crate::proto::frame::MessageKind;
 use crate::proto::in_place::InPlaceReplies;
-use crate::proto::message::{Event, ReaderRules};
-use crate::stats::CloseReason;
+use crate::proto::message::{Compressible, Event, ReaderRules};
+use crate::stats::{CloseReason, ShardStats};
 use crate::time::Time;
 
 /// A message that was put together from pieces and has at least so many bytes becomes
@@ -26,10 +27,12 @@ impl Shard {
         let mut replies = InPlaceReplies::default();
         let Some(peer) = self.table.get_mut(id) else { return replies.into_range() };
         let Some(dialect) = peer.session.dialect else { return replies.into_range() };
-        let rules =
-            ReaderRules { role: Role::Server, message_bytes_max: self.settings.routes.message_bytes_max(dialect) };
+        let message_bytes_max = self.settings.routes.message_bytes_max(dialect);
+        let compressible = peer.compression.as_ref().map_or(Compressible::Nothing, |_| self.compression.compressible());
+        let rules = ReaderRules { role: Role::Server, message_bytes_max, compressible };
         let mut reader = peer.connection.take_reader();
         let held_before = reader.held_bytes();
+        let mut inflated = self.compression.take_buffer();
         let input_len = input.len();
         let mut used = 0;
         let mut changed = false;
@@ -40,28 +43,46 @@ impl Shard {
             let event = reader.next(&mut rest, &rules, &mut self.assembly_pool);
             let left = rest.len();
             used = input_len - left;
+            let event = match (event, &mut peer.compression) {
+                (Ok(Some(Event::Compressed { opcode, payload })), Some(compression)) => self
+                    .compression
+                    .inflate(compression, opcode, payload, message_bytes_max, &mut inflated)
+                    .and_then(|()| Event::of(opcode, &inflated).map(Some)),
+                (other, _) => other,
+            };
             match event {
                 Ok(Some(Event::Message { kind, payload, in_place })) => {
                     self.stats.messages_in.add(1);
                     if !connection.is_open() {
                         continue;
                     }
-                    match dialect.receive(kind, payload) {
-                        Action::Echo if in_place && connection.takes_directly() => {
+                    let action = dialect.receive(kind, payload);
+                    match action {
+                        Action::Echo if in_place && peer.compression.is_none() && connection.takes_directly() => {
                             let payload = used - payload.len()..used;
                             replies.append(input, kind, payload);
                             self.stats.messages_out.add(1);
                             continue;
                         }
-                        Action::Echo if in_place || payload.len() < REPLY_BY_MOVE_BYTES_MIN => {
-                            connection.reply(kind, payload, &mut self.outbound_pool);
-                        }
-                        Action::Echo => {
+                        // Neither in the input nor in what was inflated.
+                        Action::Echo
+                            if !in_place && peer.compression.is_none() && payload.len() >= REPLY_BY_MOVE_BYTES_MIN =>
+                        {
                             let len = payload.len();
                             let message = reader.exchange_message(self.outbound_pool.take_buffer(len));
                             connection.reply_with(kind, message, &mut self.outbound_pool);
                         }
-                        Action::Reply(kind, payload) => connection.reply(kind, payload, &mut self.outbound_pool),
+                        Action::Echo | Action::Reply(..) => {
+                            let (kind, payload) = match action {
+                                Action::Reply(kind, payload) => (kind, payload),
+                                _ => (kind, payload),
+                            };
+                            let compressed = match &mut peer.compression {
+                                Some(agreed) => self.compression.deflate(agreed, payload),
+                                None => None,
+                            };
+                            reply(connection, kind, payload, compressed, &mut self.outbound_pool, &self.stats);
+                        }
                         Action::Publish { kind, payload, to_self } => {
                             self.publish(id, kind, payload, to_self, now);
                             continue;
@@ -75,6 +96,7 @@ impl Shard {
                 }
                 Ok(Some(Event::Ping(payload))) => connection.pong(payload, &mut self.outbound_pool),
                 Ok(Some(Event::Pong(_))) => continue,
+                Ok(Some(Event::Compressed { .. })) => unreachable!("the reader refuses what was not agreed on"),
                 Ok(Some(Event::Close(frame))) => {
                     connection.peer_closes(frame, now, &mut self.outbound_pool);
                     changed = true;
@@ -88,6 +110,10 @@ impl Shard {
             }
             self.stats.queue_bytes.add((connection.queue_bytes() - before) as u64);
             mark_dirty(&mut self.dirty, connection, id);
+        }
+        self.compression.put_buffer(inflated);
+        if compressible != Compressible::Nothing {
+            self.count_compression();
         }
         let mut held = reader.held_bytes();
         match self.table.get_mut(id) {
@@ -140,7 +166,8 @@ impl Shard {
         now: Time,
     ) {
         let left_out = origin.filter(|origin| origin.shard == self.settings.hub.shard).map(|origin| origin.connection);
-        self.hub.append(topic, kind, payload, left_out, now);
+        self.hub.append(topic, kind, payload, left_out, &mut self.compression, now);
+        self.count_compression();
     }
 
     pub(super) fn close_slow_consumer(&mut self, id: ConnectionId, reason: CloseReason, now: Time) {
@@ -192,5 +219,23 @@ impl Shard {
     /// Whether publishers wait for [`Shard::pause_publishing`] to be called with `false`.
     pub fn has_paused_publishers(&self) -> bool {
         !self.paused_publishers.is_empty()
+    }
+}
+
+/// Queues a reply, in its compressed form if there is one.
+fn reply(
+    connection: &mut Connection,
+    kind: MessageKind,
+    payload: &[u8],
+    compressed: Option<&[u8]>,
+    pool: &mut OutboundPool,
+    stats: &ShardStats,
+) {
+    match compressed {
+        Some(compressed) => {
+            connection.reply_compressed(kind, compressed, pool);
+            stats.saved_bytes_out.add(payload.len().saturating_sub(compressed.len()) as u64);
+        }
+        None => connection.reply(kind, payload, pool),
     }
 }

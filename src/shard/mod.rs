@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod budget;
+mod compression;
 mod drain;
 mod flush;
 mod handshake;
@@ -35,6 +36,7 @@ use crate::dialect::Routes;
 use crate::hub::{Hub, HubSettings, Outbox};
 use crate::id::ConnectionId;
 use crate::origin::OriginPolicy;
+use crate::proto::compression::{Compression, CompressionPool, CompressionSettings};
 use crate::proto::message::AssemblyPool;
 use crate::stats::ShardStats;
 use crate::time::Time;
@@ -65,6 +67,8 @@ pub struct ShardSettings {
     pub origin: Arc<OriginPolicy>,
     /// How TLS is spoken; without it, nobody speaks it.
     pub tls: Option<TlsSettings>,
+    /// How messages are compressed.
+    pub compression: CompressionSettings,
 }
 
 /// One core's share of the gateway. See the module.
@@ -87,6 +91,7 @@ pub struct Shard {
     drain: Drain,
     outbound_pool: OutboundPool,
     assembly_pool: AssemblyPool,
+    compression: CompressionPool,
     /// Published bytes that a transport is being offered.
     in_hand: Option<InHand>,
     handshake_turns: HandshakeTurns,
@@ -98,6 +103,8 @@ pub struct Shard {
 struct Peer {
     connection: Connection,
     session: Session,
+    /// Boxed, since few connections have agreed on it.
+    compression: Option<Box<Compression>>,
     /// Its transport has bytes that nobody has read since reading paused.
     read_pending: bool,
     /// Waits in `paused_publishers`.
@@ -120,6 +127,7 @@ impl Shard {
             drain: Drain::new(),
             outbound_pool: OutboundPool::default(),
             assembly_pool: AssemblyPool::default(),
+            compression: CompressionPool::new(settings.compression),
             in_hand: None,
             handshake_turns: HandshakeTurns::default(),
             plaintext: Vec::new(),
@@ -141,7 +149,8 @@ impl Shard {
         }
         let connection = Connection::new(now);
         let deadline = connection.deadline(&self.settings.deadlines);
-        let peer = Peer { connection, session: Session::default(), read_pending: false, publisher_paused: false };
+        let session = Session::default();
+        let peer = Peer { connection, session, compression: None, read_pending: false, publisher_paused: false };
         let id = self.table.insert(peer)?;
         self.timers.set(id.slot, deadline);
         self.stats.accepted.add(1);
@@ -285,6 +294,10 @@ impl Shard {
         let mut reader = peer.connection.release(&mut self.outbound_pool);
         self.stats.assembly_memory_bytes.sub(reader.held_bytes() as u64);
         reader.release(&mut self.assembly_pool);
+        if let Some(compression) = peer.compression {
+            self.compression.release(*compression);
+            self.count_compression();
+        }
     }
 
     /// The next envelope for another thread.

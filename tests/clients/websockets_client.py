@@ -44,9 +44,9 @@ class World:
     def __init__(self, clients, admin, connections):
         self.clients, self.admin, self.connections = clients, admin, connections
 
-    async def connect(self, path):
+    async def connect(self, path, **options):
         # No proxy: one that the environment names would not reach loopback.
-        connecting = connect(f"ws://{self.clients}{path}", proxy=None)
+        connecting = connect(f"ws://{self.clients}{path}", proxy=None, **options)
         return await self.connections.enter_async_context(connecting)
 
     async def connect_securely(self, path):
@@ -65,6 +65,10 @@ class World:
                 if sum(counts) == total:
                     return counts
                 await asyncio.sleep(METRICS_POLL_SECONDS)
+
+
+    async def counter(self, name):
+        return await asyncio.to_thread(gateway.counter, self.admin, name)
 
 
 async def receive(peer):
@@ -151,6 +155,31 @@ async def fan_out(world):
     await everybody_receives(published)
 
 
+async def compression(world):
+    """Agreed on, and used in both directions, by those who offer it."""
+    compressing = [await world.connect(path) for path in ("/echo", "/topics/packed", "/topics/packed")]
+    for peer in compressing:
+        names = [extension.name for extension in peer.protocol.extensions]
+        expect(names, ["permessage-deflate"])
+    plain = await world.connect("/topics/packed", compression=None)
+    expect(plain.protocol.extensions, [])
+    before = [await world.counter(name) for name in ("deflated", "inflated")]
+
+    echo, subscriber, *_ = compressing
+    for message in [LARGE_TEXT, EVERY_BYTE * 10]:
+        await echo.send(message)
+        expect(await receive(echo), message)
+        await subscriber.send(message)
+        for peer in [*compressing[1:], plain]:
+            expect(await receive(peer), message)
+    after = [await world.counter(name) for name in ("deflated", "inflated")]
+    # Each was taken twice; echoed to one, and compressed once for the subscribers of a
+    # shard, of which there are two.
+    deflated, inflated = (b - a for a, b in zip(before, after))
+    expect(inflated, 4)
+    expect(4 <= deflated <= 6, True)
+
+
 CHECKS = {
     "echo text": echo("Grüße, 世界 👋"),
     "echo empty text": echo(""),
@@ -165,6 +194,7 @@ CHECKS = {
     "echo over TLS": echo_over_tls,
     "chat answers good": chat,
     "fan-out over two shards": fan_out,
+    "compression": compression,
 }
 
 

@@ -9,6 +9,7 @@ use crate::connection::{Deadlines, Output, QueueBounds};
 use crate::dialect::{Routes, ServiceLimits};
 use crate::hub::{HubSettings, owner_of};
 use crate::id::{ConnectionId, ShardId};
+use crate::proto::compression::CompressionSettings;
 use crate::shard::{ListenerTask, Shard, ShardSettings};
 use crate::stats::{Cell, CloseReason, ShardStats};
 use crate::time::Time;
@@ -317,6 +318,7 @@ pub(super) fn settings(shard: usize) -> ShardSettings {
         },
         origin: Arc::default(),
         tls: None,
+        compression: CompressionSettings::default(),
     }
 }
 
