@@ -3,7 +3,6 @@
 //!
 //! V1 to V26 are the numbers of the project's collection of replay vectors. Not here:
 //!
-//! * V3, V4, V5, and V22 where the offer is accepted: they need permessage-deflate
 //! * V11: no dialect speaks first yet; the length of the head is checked in V1
 //! * V12: needs TLS; its counterpart, TLS on this port, is in `handshake.rs`
 //! * V13, first half: needs a path with a subprotocol
@@ -20,6 +19,8 @@ use std::time::Duration;
 use common::{RawClient, Response, TestServer, hex, unmasked};
 use sha1::{Digest, Sha1};
 use wsgate::config::Config;
+use wsgate::proto::deflate::Deflater;
+use wsgate::proto::inflate::Inflater;
 use wsgate::stats::CloseReason;
 
 /// V1: what Starscream 4.0.0 sends for the demo, its headers in one of their orders.
@@ -105,19 +106,28 @@ fn with<'a>(lines: &[&'a str], beginning: &str, by: &'a str) -> Vec<&'a str> {
     lines.iter().map(|line| if line.starts_with(beginning) { by } else { line }).collect()
 }
 
-/// Reads a 101 with this key, and checks what all of these clients are sensitive to.
+/// Reads a 101 with this key, and checks what all of these clients are sensitive to. What
+/// it says about extensions.
 #[track_caller]
-fn expect_101(client: &mut RawClient, accept: &str) {
+fn expect_101_with(client: &mut RawClient, accept: &str) -> String {
     let head = client.read_head();
     assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
     for line in ["Upgrade: websocket", "Connection: Upgrade", &format!("Sec-WebSocket-Accept: {accept}")] {
         assert!(head.contains(&format!("\r\n{line}\r\n")), "{line} is not in {head}");
     }
     // None was served, so none is named: neither in full nor empty.
-    let lower = head.to_ascii_lowercase();
-    assert!(!lower.contains("sec-websocket-protocol"), "{head}");
-    assert!(!lower.contains("sec-websocket-extensions"), "{head}");
+    assert!(!head.to_ascii_lowercase().contains("sec-websocket-protocol"), "{head}");
     assert!(head.len() < 4096, "Starscream reads 4,096 bytes at once: {head}");
+    let lines = head.lines().filter(|line| line.to_ascii_lowercase().starts_with("sec-websocket-extensions"));
+    let agreed: Vec<_> = lines.map(|line| line.strip_prefix("Sec-WebSocket-Extensions: ").expect(line)).collect();
+    assert!(agreed.len() <= 1 && !agreed.contains(&""), "{head}");
+    agreed.concat()
+}
+
+/// The same where no compression is to be agreed on.
+#[track_caller]
+fn expect_101(client: &mut RawClient, accept: &str) {
+    assert_eq!(expect_101_with(client, accept), "");
 }
 
 #[track_caller]
@@ -181,6 +191,126 @@ fn v2_compression_is_declined_and_a_compressed_frame_refused() {
     client.expect_end();
     drop(client);
     server.expect_closes(&[(CloseReason::ProtocolError, 1)]);
+}
+
+/// A gateway that compresses whatever it can.
+fn compressing(client_takeover: bool, control_frames: bool) -> TestServer {
+    gateway_with(|config| {
+        config.compression.enabled = true;
+        config.compression.message_bytes_min = 0;
+        config.compression.client_context_takeover = client_takeover;
+        config.compression.control_frames = control_frames;
+    })
+}
+
+/// V3 and V4: the request of V2, accepted.
+#[track_caller]
+fn starscream_compressing(server: &TestServer) -> (RawClient, String) {
+    let mut client = server.raw();
+    client.send(&head(&STARSCREAM_OFFER));
+    let agreed = expect_101_with(&mut client, STARSCREAM_OFFER_ACCEPT);
+    // Before 4.0.6 it makes its contexts out of these.
+    for parameter in ["server_max_window_bits=15", "client_max_window_bits=15"] {
+        assert!(agreed.split("; ").any(|part| part == parameter), "{agreed}");
+    }
+    (client, agreed)
+}
+
+const COMPRESSED_TEXT: &str = "c18f37fa213d1d34ee7062326c1019b46d72e2f921";
+const COMPRESSED_PONG: &str = "ca8437fa213dfdb2233d";
+const COMPRESSED_GOOD: &str = "c1064acfcf4f0100";
+
+#[test]
+fn v3_with_context_takeover_a_compressed_pong_ends_the_connection() {
+    let server = compressing(true, false);
+    let (mut client, agreed) = starscream_compressing(&server);
+    assert!(!agreed.contains("client_no_context_takeover"), "{agreed}");
+    client.send(&hex(COMPRESSED_TEXT));
+    client.expect(&hex(COMPRESSED_GOOD));
+    client.send(&hex(COMPRESSED_PONG));
+    client.expect_close(1002);
+    client.expect_end();
+    drop(client);
+    server.expect_closes(&[(CloseReason::ProtocolError, 1)]);
+}
+
+#[test]
+fn v3_with_context_takeover_control_frames_are_inflated_in_order_where_that_is_allowed() {
+    let server = compressing(true, true);
+    // On the path that shows what was understood.
+    let lines = with(&STARSCREAM_OFFER, "GET", "GET /echo HTTP/1.1");
+    let mut client = server.raw();
+    client.send(&head(&lines));
+    expect_101_with(&mut client, STARSCREAM_OFFER_ACCEPT);
+    let echoed = |client: &mut RawClient| {
+        let (first, payload) = client.read_frame();
+        let mut text = Vec::new();
+        match first {
+            0xc1 => Inflater::default().inflate(&payload, 100, &mut text).expect("each stands alone"),
+            0x81 => text = payload,
+            other => panic!("{other:#x}"),
+        }
+        assert_eq!(text, b"some message.");
+    };
+    client.send(&hex(COMPRESSED_TEXT));
+    echoed(&mut client);
+    client.send(&hex(COMPRESSED_PONG));
+    client.send(&hex("c18537fa213d1dbcc73f37"));
+    echoed(&mut client);
+    client.send(&hex("c88437fa213d5584203d"));
+    client.expect(&hex("880203e8"));
+    client.expect_end();
+    drop(client);
+    server.expect_closes(&[(CloseReason::PeerClosed, 1)]);
+}
+
+#[test]
+fn v4_without_context_takeover_every_frame_stands_alone() {
+    let server = compressing(false, true);
+    let (mut client, agreed) = starscream_compressing(&server);
+    assert!(agreed.contains("client_no_context_takeover"), "{agreed}");
+    client.send(&hex(COMPRESSED_TEXT));
+    client.expect(&hex(COMPRESSED_GOOD));
+    client.send(&hex(COMPRESSED_PONG));
+    client.send(&hex(COMPRESSED_TEXT));
+    client.expect(&hex(COMPRESSED_GOOD));
+    // Its own close, compressed with a context of its own: 1000.
+    let mut close = Vec::new();
+    Deflater::new(6, 15).deflate(&[3, 0xe8], &mut close);
+    client.send(&common::masked(0xc8, &close));
+    client.expect(&hex("880203e8"));
+    client.expect_end();
+    drop(client);
+    server.expect_closes(&[(CloseReason::PeerClosed, 1)]);
+}
+
+#[test]
+fn v4_in_the_strict_setting_the_pong_ends_the_connection() {
+    let server = compressing(false, false);
+    let (mut client, _) = starscream_compressing(&server);
+    client.send(&hex(COMPRESSED_TEXT));
+    client.expect(&hex(COMPRESSED_GOOD));
+    client.send(&hex(COMPRESSED_PONG));
+    client.expect_close(1002);
+}
+
+#[test]
+fn v5_empty_payloads_with_the_bit_of_compression_are_empty() {
+    for control_frames in [false, true] {
+        let server = compressing(true, control_frames);
+        let (mut client, _) = starscream_compressing(&server);
+        client.send(&hex(COMPRESSED_TEXT));
+        client.expect(&hex(COMPRESSED_GOOD));
+        client.send(&hex("c18037fa213d"));
+        client.expect(&hex(COMPRESSED_GOOD));
+        client.send(&hex("ca8037fa213d"));
+        if control_frames {
+            client.send(&hex("c18537fa213d1dbcc73d37"));
+            client.expect(&hex(COMPRESSED_GOOD));
+        } else {
+            client.expect_close(1002);
+        }
+    }
 }
 
 #[test]
@@ -457,6 +587,30 @@ fn v22_an_offer_with_every_parameter_is_declined() {
     let mut client = connect(&server, &lines, SWIFTWEBSOCKET_ACCEPT);
     client.send(&hex("818b0102030469c1aa686d6d23f49e9a83"));
     client.expect(&hex("8104676f6f64"));
+}
+
+#[test]
+fn v22_an_offer_with_every_parameter_is_accepted_with_what_it_asks_for() {
+    // Whatever might be kept, it asks for nothing to be kept.
+    let server = gateway_with(|config| {
+        config.compression.enabled = true;
+        config.compression.message_bytes_min = 0;
+        config.compression.server_context_takeover = true;
+        config.compression.client_context_takeover = true;
+    });
+    let mut lines = SWIFTWEBSOCKET.to_vec();
+    lines.insert(
+        2,
+        "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; server_no_context_takeover; \
+         client_max_window_bits; server_max_window_bits=15",
+    );
+    let mut client = server.raw();
+    client.send(&head(&lines));
+    let agreed = expect_101_with(&mut client, SWIFTWEBSOCKET_ACCEPT);
+    assert!(agreed.contains("; server_no_context_takeover;"), "{agreed}");
+    // It never compresses what it sends.
+    client.send(&hex("818b0102030469c1aa686d6d23f49e9a83"));
+    client.expect(&hex(COMPRESSED_GOOD));
 }
 
 #[test]

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 /// The modules of `src`, from the bottom to the top. One may import what stands below
 /// its own line, and nothing that stands beside it.
 const LAYERS: &[&[&str]] = &[
-    &["address", "id", "limits", "policy", "proto", "time"],
-    &["admission"],
-    &["buffer", "command", "origin", "stats", "topic_name"],
+    &["address", "id", "limits", "origin", "policy", "proto", "time"],
+    &["admission", "buffer"],
+    &["command", "stats", "topic_name"],
+    &["tls"],
     &["connection", "dialect", "hub"],
     &["shard"],
     &["driver"],
@@ -67,6 +68,7 @@ const CORE: &[&str] = &[
     "shard",
     "stats",
     "time",
+    "tls",
 ];
 
 /// What the core must not name. `std::time::Duration` is a value and may be named; so are

@@ -18,6 +18,8 @@ const KEEP_TOTAL_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub struct Batch {
     bytes: Vec<u8>,
     messages: u32,
+    /// Bytes that compression has taken off.
+    saved_bytes: u64,
     /// Frames that one connection each does not get.
     exclusions: Vec<Exclusion>,
     /// Where its bytes are counted, once somebody is behind and keeps it alive.
@@ -32,6 +34,7 @@ struct Exclusion {
     connection: ConnectionId,
     start: usize,
     end: usize,
+    saved_bytes: u64,
 }
 
 impl Batch {
@@ -39,9 +42,28 @@ impl Batch {
     pub fn append(&mut self, opcode: OpCode, payload: &[u8], except: Option<ConnectionId>) {
         let start = self.bytes.len();
         frame::append_server(&mut self.bytes, opcode, payload);
+        self.count(start, 0, except);
+    }
+
+    /// Appends a message of `plain_len` bytes that was compressed; `except` does not get
+    /// it.
+    pub fn append_compressed(
+        &mut self,
+        opcode: OpCode,
+        compressed: &[u8],
+        plain_len: usize,
+        except: Option<ConnectionId>,
+    ) {
+        let start = self.bytes.len();
+        frame::append_server_compressed(&mut self.bytes, opcode, compressed);
+        self.count(start, plain_len.saturating_sub(compressed.len()) as u64, except);
+    }
+
+    fn count(&mut self, start: usize, saved_bytes: u64, except: Option<ConnectionId>) {
         self.messages += 1;
+        self.saved_bytes += saved_bytes;
         if let Some(connection) = except {
-            self.exclusions.push(Exclusion { connection, start, end: self.bytes.len() });
+            self.exclusions.push(Exclusion { connection, start, end: self.bytes.len(), saved_bytes });
         }
     }
 
@@ -76,6 +98,11 @@ impl Batch {
     /// How many frames a connection gets.
     pub fn messages_for(&self, connection: ConnectionId) -> u32 {
         self.messages - self.exclusions_of(connection).len() as u32
+    }
+
+    /// Bytes that compression has taken off what a connection gets.
+    pub fn saved_bytes_for(&self, connection: ConnectionId) -> u64 {
+        self.saved_bytes - self.exclusions_of(connection).iter().map(|exclusion| exclusion.saved_bytes).sum::<u64>()
     }
 
     /// The end of the frame that begins at a position.
@@ -131,6 +158,7 @@ impl Batch {
         self.bytes.clear();
         self.exclusions.clear();
         self.messages = 0;
+        self.saved_bytes = 0;
     }
 }
 

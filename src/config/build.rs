@@ -9,8 +9,10 @@ use rustix::process::{Resource, getrlimit};
 use super::choice::{Io, LogLevel, Mode};
 use super::layers::Layers;
 use super::secret::ApiKey;
-use super::value::{Kind, UNIX, Value};
-use super::{AddressLimits, Config, Limits, ProxyProtocol, Security, Timeouts};
+use super::value::{Kind, UNIX, Value, certificate_pair};
+use super::{
+    AddressLimits, CertificateFiles, Compression, Config, Drain, Limits, ProxyProtocol, Security, Timeouts, Tls,
+};
 use crate::address::{ListenAddress, Networks};
 use crate::policy::TopicPolicies;
 
@@ -80,8 +82,8 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
             idle: Some(values.milliseconds("timeouts.idle_ms")).filter(|idle| !idle.is_zero()),
             close: values.milliseconds("timeouts.close_ms"),
             unacknowledged: values.milliseconds("timeouts.unacknowledged_ms"),
-            drain: values.milliseconds("timeouts.drain_ms"),
         },
+        drain: drain(&values, development),
         slow_consumers: TopicPolicies::new(
             values.list("topics.slow_consumers").iter().filter_map(|rule| TopicPolicies::parse_rule(rule)).collect(),
         ),
@@ -97,8 +99,25 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
             trusts_unix: values.list("proxy_protocol.trusted").iter().any(|item| item == UNIX),
             header_bytes_max: values.whole("proxy_protocol.header_bytes_max"),
         },
+        tls: Tls {
+            certificates: (values.list("tls.certificates").iter())
+                .filter_map(|pair| certificate_pair(pair))
+                .map(|(certificates, key)| CertificateFiles { certificates: certificates.into(), key: key.into() })
+                .collect(),
+            only_version_1_3: values.word("tls.version_min", |word| Some(word == "1.3")).unwrap_or(false),
+            allow_plaintext: values.switch_or("tls.allow_plaintext", false),
+        },
         api_key: values.secret("admin_api.key"),
         body_bytes_max: values.whole("admin_api.body_bytes_max"),
+        compression: Compression {
+            enabled: values.switch("compression.enabled"),
+            message_bytes_min: values.whole("compression.message_bytes_min"),
+            level: values.whole("compression.level"),
+            server_context_takeover: values.switch("compression.server_context_takeover"),
+            client_context_takeover: values.switch("compression.client_context_takeover"),
+            context_bytes_max: values.whole("compression.context_bytes_max"),
+            control_frames: values.switch("compression.control_frames"),
+        },
         echo: values.switch_or("dialects.echo", development),
         greeting: values.switch_or("dialects.greeting", development),
     }
@@ -106,6 +125,19 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
 
 fn connections_auto(machine: &Machine) -> u64 {
     machine.files_max.map_or(u64::MAX, |files| files.saturating_sub(FILES_HEADROOM).max(files / 2))
+}
+
+/// Nobody has to notice that a gateway for one machine goes. Elsewhere "auto" leaves the
+/// last connections time to answer, and never takes more than half of what is left.
+fn drain(values: &Values<'_>, development: bool) -> Drain {
+    let deadline = values.milliseconds("drain.deadline_ms");
+    let (grace, spread) = (values.given_milliseconds("drain.grace_ms"), values.given_milliseconds("drain.spread_ms"));
+    let auto = |part: Duration, taken: Duration| {
+        if development { Duration::ZERO } else { part.min(deadline.saturating_sub(taken) / 2) }
+    };
+    let grace = grace.unwrap_or_else(|| auto(deadline / 5, spread.unwrap_or_default()));
+    let spread = spread.unwrap_or_else(|| auto(deadline * 2 / 5, grace));
+    Drain { grace, spread, deadline }
 }
 
 /// Values by key and type. A key or type that the table does not declare is a bug
@@ -157,10 +189,22 @@ impl Values<'_> {
         Duration::from_millis(self.whole(key) as u64)
     }
 
+    /// Nothing for `auto`.
+    fn given_milliseconds(&self, key: &str) -> Option<Duration> {
+        (self.0.value(key) != &Value::Auto).then(|| self.milliseconds(key))
+    }
+
     fn switch_or(&self, key: &str, auto: bool) -> bool {
         match self.0.value(key) {
             Value::Switch(on) => *on,
             Value::Auto => auto,
+            other => mistyped(key, other),
+        }
+    }
+
+    fn switch(&self, key: &str) -> bool {
+        match self.0.value(key) {
+            Value::Switch(on) => *on,
             other => mistyped(key, other),
         }
     }

@@ -4,7 +4,9 @@
 
 use super::choice::{Io, LogLevel, Mode};
 use super::setting::Setting;
-use super::value::Kind::{self, Address, Choice, Hosts, Listeners, Networks, Policies, Secret, Subset, Switch};
+use super::value::Kind::{
+    self, Address, Certificates, Choice, Hosts, Listeners, Networks, Policies, Secret, Subset, Switch,
+};
 use super::value::Unit;
 
 const KIB: u64 = 1024;
@@ -29,12 +31,26 @@ pub(super) static SECTIONS: &[(&str, &str)] = &[
     ("", "Where wsgate listens, and with what."),
     ("security", "Who may connect, and do what."),
     ("proxy_protocol", "Proxies that say on whose behalf they connect (PROXY protocol 1 and 2)."),
+    ("tls", "Certificates for wss://. Without any, clients are served in the clear."),
     ("admin_api", "The HTTP API for back ends and operators, on the admin address."),
     ("topics", "What is done for topics by their names."),
     ("limits", "Bounds, so that no client takes what belongs to the others."),
     ("address_limits", "What one client address may take, so that others find room."),
+    ("compression", "permessage-deflate (RFC 7692), for clients that offer it."),
     ("timeouts", "How long wsgate waits."),
+    ("drain", "How wsgate goes down, on SIGTERM and SIGINT. A second signal stops it at once."),
     ("dialects", "Paths that only try out a connection."),
+];
+
+/// Options that a running gateway follows when it is told to read its configuration
+/// again (SIGHUP). All others take effect at the next start.
+pub(super) static RELOADABLE: &[&str] = &[
+    "log",
+    "security.anonymous",
+    "security.allowed_hosts",
+    "security.allowed_origins",
+    "admin_api.key",
+    "topics.slow_consumers",
 ];
 
 /// All options, in the order in which they are listed everywhere.
@@ -91,8 +107,8 @@ pub static SETTINGS: &[Setting] = &[
         kind: Switch,
         default: "false",
         help: "Whether production may listen without TLS.",
-        reason: "This version has no TLS: set it where a proxy in front ends TLS, or where nobody can listen in. \
-                 Development mode does not ask.",
+        reason: "Set it where a proxy in front ends TLS, or where nobody can listen in; not needed with \
+                 tls.certificates. Development mode does not ask.",
     },
     Setting {
         key: "security.anonymous",
@@ -130,6 +146,29 @@ pub static SETTINGS: &[Setting] = &[
         default: "4 KiB",
         help: "Largest PROXY header of version 2.",
         reason: "Proxies that add certificates need more. Version 1 has 107 bytes at most.",
+    },
+    Setting {
+        key: "tls.certificates",
+        kind: Certificates,
+        default: "",
+        help: "Files with certificates and their private keys, in PEM; with any, clients speak TLS.",
+        reason: "A file of certificates has the server's own first, then those that lead to the root. A client gets \
+                 the first one that has the name which it asked for, or else the first of all. SIGHUP reads the files \
+                 anew.",
+    },
+    Setting {
+        key: "tls.version_min",
+        kind: Choice(&["1.2", "1.3"]),
+        default: "1.2",
+        help: "The oldest version of TLS that is spoken.",
+        reason: "All current clients speak 1.3; devices and phones of before 2019 may not.",
+    },
+    Setting {
+        key: "tls.allow_plaintext",
+        kind: Switch,
+        default: "false",
+        help: "Whether clients that do not speak TLS are served on the same port.",
+        reason: "For a change from ws:// to wss://. Without certificates everybody is served in the clear.",
     },
     Setting {
         key: "admin_api.key",
@@ -295,6 +334,60 @@ pub static SETTINGS: &[Setting] = &[
                  no address and no such limits.",
     },
     Setting {
+        key: "compression.enabled",
+        kind: Switch,
+        default: "false",
+        help: "Whether messages are compressed for clients that offer it, and taken from them.",
+        reason: "It saves traffic and costs computing: 5 to 20 µs for each message of a KiB, once for all subscribers \
+                 of a topic. Starscream 4 breaks on it unless compression.control_frames is set too.",
+    },
+    Setting {
+        key: "compression.message_bytes_min",
+        kind: bytes(0, GIB),
+        default: "256",
+        help: "Smaller messages are sent as they are.",
+        reason: "A message is compressed alone, so a short one has little to refer to: 128 bytes of JSON become 113, \
+                 256 bytes 127.",
+    },
+    Setting {
+        key: "compression.level",
+        kind: count(1, 9),
+        default: "6",
+        help: "From 1, fast, to 9, small.",
+        reason: "Above 6 messages get hardly smaller.",
+    },
+    Setting {
+        key: "compression.server_context_takeover",
+        kind: Switch,
+        default: "false",
+        help: "Whether what is sent to one client alone may refer to what it was sent before.",
+        reason: "Replies get smaller, and a connection that gets any holds 372 KiB. What is published is compressed \
+                 once for all and never refers to anything.",
+    },
+    Setting {
+        key: "compression.client_context_takeover",
+        kind: Switch,
+        default: "false",
+        help: "Whether what a client sends may refer to what it sent before.",
+        reason: "Its messages get smaller, and its connection holds up to 32 KiB of them.",
+    },
+    Setting {
+        key: "compression.context_bytes_max",
+        kind: bytes(0, 1024 * GIB),
+        default: "256 MiB",
+        help: "Memory that context takeover may take for all connections together.",
+        reason: "Each shard has its share. Where the next connection would be above it, it gets compression without \
+                 context takeover.",
+    },
+    Setting {
+        key: "compression.control_frames",
+        kind: Switch,
+        default: "false",
+        help: "Whether clients may compress pings, pongs and closes.",
+        reason: "RFC 7692 forbids it: such a frame ends the connection with 1002. Starscream 4 compresses its pongs \
+                 all the same, so set this where it is among the clients.",
+    },
+    Setting {
         key: "timeouts.handshake_ms",
         kind: milliseconds(10, HOUR_MS / 6),
         default: "10000",
@@ -337,11 +430,29 @@ pub static SETTINGS: &[Setting] = &[
         reason: "Ends connections to machines that are gone (TCP_USER_TIMEOUT); the system's default is about 15 minutes.",
     },
     Setting {
-        key: "timeouts.drain_ms",
+        key: "drain.grace_ms",
+        kind: milliseconds(0, HOUR_MS),
+        default: "auto",
+        help: "From the signal until no connection and no publish is taken any more.",
+        reason: "Meanwhile /health says 503 and all else goes on, so that load balancers send nobody here any more before \
+                 the port is closed: longer than they take to notice. \"auto\" is a fifth of drain.deadline_ms in \
+                 production, and 0 in development mode.",
+    },
+    Setting {
+        key: "drain.spread_ms",
+        kind: milliseconds(0, HOUR_MS),
+        default: "auto",
+        help: "From the first connection that is closed to the last, in random order.",
+        reason: "Clients that are closed come back at once, so all together would be a storm for those that are left. \
+                 \"auto\" is two fifths of drain.deadline_ms in production, and 0 in development mode.",
+    },
+    Setting {
+        key: "drain.deadline_ms",
         kind: milliseconds(10, HOUR_MS),
-        default: "10000",
-        help: "From SIGTERM to the end of the process.",
-        reason: "Keep it below the patience of what stops wsgate (systemd: 90 s, Kubernetes: 30 s).",
+        default: "25000",
+        help: "From the signal to the end of the process; connections that are left are reset.",
+        reason: "Keep it below the patience of what stops wsgate (systemd: 90 s, Kubernetes: 30 s), and above \
+                 drain.grace_ms and drain.spread_ms together. Without connections the end comes after the grace.",
     },
     Setting {
         key: "dialects.echo",

@@ -5,6 +5,7 @@
 //! * [`socket`], [`unix_socket`]: where to listen, socket options
 //! * [`listener`]: listening sockets of any kind
 //! * [`clock`], [`machine`]: monotonic time, descriptor limit, processors
+//! * `slice`: parts of a turn that are bounded in time
 
 // This is the layer that owns the clock.
 #![allow(clippy::disallowed_methods)]
@@ -14,5 +15,7 @@ pub mod epoll;
 pub mod listener;
 pub mod machine;
 pub mod mailbox;
+mod receive_buffer;
+mod slice;
 pub mod socket;
 pub mod unix_socket;

@@ -1,5 +1,6 @@
 //! Which connection has which topic, on both sides of a shard boundary.
 
+use super::log::Variant;
 use super::topic::{Interest, Member, Place};
 use super::{Hub, Outbox, TopicIndex};
 use crate::command::{Address, Envelope, TopicName};
@@ -25,14 +26,21 @@ const WAITING: u32 = u32::MAX;
 pub(super) struct Subscription {
     connection: ConnectionId,
     topic: TopicIndex,
+    variant: Variant,
     /// Index in the topic's members, or [`WAITING`].
     position: u32,
 }
 
 impl Hub {
     /// Subscribes a connection to a topic that it has opened.
-    pub fn subscribe(&mut self, topic: TopicIndex, connection: ConnectionId, out: &mut Outbox) -> Subscribed {
-        let entry = self.subscriptions.insert(Subscription { connection, topic, position: WAITING });
+    pub fn subscribe(
+        &mut self,
+        topic: TopicIndex,
+        connection: ConnectionId,
+        variant: Variant,
+        out: &mut Outbox,
+    ) -> Subscribed {
+        let entry = self.subscriptions.insert(Subscription { connection, topic, variant, position: WAITING });
         let id = SubscriptionId(entry as u32);
         let from = self.settings.shard;
         let request = self.requests.wrapping_add(1);
@@ -71,6 +79,7 @@ impl Hub {
             return;
         }
         let topic = &mut self.topics[subscription.topic.0 as usize];
+        topic.members_deflate -= u32::from(subscription.variant == Variant::Deflate);
         let (position, len) = (subscription.position as usize, topic.members.len());
         let members = &mut topic.members;
         let mut swap = |hole: usize, filler: usize| {
@@ -185,12 +194,15 @@ impl Hub {
 
     fn enter(&mut self, id: SubscriptionId) {
         let subscription = &mut self.subscriptions[id.0 as usize];
-        let members = &mut self.topics[subscription.topic.0 as usize].members;
+        let topic = &mut self.topics[subscription.topic.0 as usize];
+        topic.members_deflate += u32::from(subscription.variant == Variant::Deflate);
+        let members = &mut topic.members;
         subscription.position = members.len() as u32;
         if members.is_empty() {
             // Many topics have one subscriber and never another.
             members.reserve_exact(1);
         }
-        members.push(Member { connection: subscription.connection, subscription: id.0 });
+        let Subscription { connection, variant, .. } = *subscription;
+        members.push(Member { connection, subscription: id.0, variant });
     }
 }

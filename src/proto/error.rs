@@ -6,11 +6,11 @@
 use super::close::CloseCode;
 use super::frame::OpCode;
 
-/// A violation of RFC 6455 by the peer. The connection fails; nobody else notices.
+/// A violation of RFC 6455 or RFC 7692 by the peer. The connection fails; nobody else notices.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ProtocolError {
     /// RSV1 to RSV3 without an extension that defines them (section 5.2).
-    #[error("reserved bits {0:#05b} are set, but no extension was negotiated")]
+    #[error("reserved bits {0:#05b} are set, which no negotiated extension gives a meaning here")]
     ReservedBits(u8),
     /// Opcodes 3 to 7 and 11 to 15 (section 5.2).
     #[error("opcode {0:#x} is not defined")]
@@ -69,6 +69,16 @@ pub enum ProtocolError {
         /// The limit in force.
         limit: usize,
     },
+    /// A compressed message that would be above the configured limit (code 1009).
+    #[error("compressed message inflates to more than the limit of {limit} bytes")]
+    InflatesTooLong {
+        /// The limit in force, in bytes.
+        limit: usize,
+    },
+    /// A compressed message that is no DEFLATE data, or ends in the middle of it (RFC
+    /// 7692, section 7.2.2).
+    #[error("compressed message cannot be inflated: {0}")]
+    InvalidDeflate(&'static str),
     /// A Close frame with a body of one byte (section 5.5.1).
     #[error("close frame has a body of one byte; a code takes two")]
     CloseBodyTooShort,
@@ -81,10 +91,11 @@ impl ProtocolError {
     /// The code that tells the peer (section 7.4.1).
     pub fn close_code(&self) -> CloseCode {
         match self {
-            Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
-            Self::MessageTooLong { .. } | Self::FrameTooLong { .. } | Self::TooManyFragments { .. } => {
-                CloseCode::MESSAGE_TOO_BIG
-            }
+            Self::InvalidUtf8 | Self::InvalidDeflate(_) => CloseCode::INVALID_PAYLOAD,
+            Self::MessageTooLong { .. }
+            | Self::InflatesTooLong { .. }
+            | Self::FrameTooLong { .. }
+            | Self::TooManyFragments { .. } => CloseCode::MESSAGE_TOO_BIG,
             _ => CloseCode::PROTOCOL_ERROR,
         }
     }

@@ -8,6 +8,8 @@ use super::mask;
 pub const HEADER_BYTES_MAX: usize = 14;
 /// Bytes of the longest header that a server sends (no mask).
 pub const SERVER_HEADER_BYTES_MAX: usize = 10;
+/// RSV1 among the reserved bits: the message is compressed (RFC 7692, section 6).
+pub const COMPRESSED: u8 = 0b100;
 /// Longest payload of a control frame in bytes (section 5.5).
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 
@@ -99,6 +101,7 @@ impl FrameHeader {
     /// Refuses what no role and no extension may send: unknown opcodes, lengths that
     /// are not minimal or use the highest bit, long or fragmented control frames. It
     /// does so as early as the bytes tell.
+    #[inline]
     pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, ProtocolError> {
         let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
         let fin = first & 0x80 != 0;
@@ -125,6 +128,7 @@ impl FrameHeader {
     }
 
     /// Writes the header in its shortest form and returns its length in bytes.
+    #[inline]
     pub fn encode(&self, out: &mut [u8; HEADER_BYTES_MAX]) -> usize {
         debug_assert!(self.reserved < 8);
         out[0] = u8::from(self.fin) << 7 | self.reserved << 4 | self.opcode.bits();
@@ -177,17 +181,30 @@ fn extended_length(second: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, Prot
 
 /// Appends a whole unfragmented frame as a server sends it: no mask.
 pub fn append_server(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
-    append(out, opcode, None, payload);
+    append(out, opcode, 0, None, payload);
+}
+
+/// Appends a whole frame of a server whose payload permessage-deflate has compressed.
+pub fn append_server_compressed(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
+    append(out, opcode, COMPRESSED, None, payload);
+}
+
+/// Appends the header of a whole unfragmented frame as a server sends it.
+pub fn append_server_header(out: &mut Vec<u8>, opcode: OpCode, payload_len: usize) {
+    let header = FrameHeader { fin: true, reserved: 0, opcode, mask: None, payload_len: payload_len as u64 };
+    let mut bytes = [0; HEADER_BYTES_MAX];
+    let len = header.encode(&mut bytes);
+    out.extend_from_slice(&bytes[..len]);
 }
 
 /// Appends a whole unfragmented frame as a client sends it, masked with `key`,
 /// which must be unpredictable and fresh for each frame (section 5.3).
 pub fn append_client(out: &mut Vec<u8>, opcode: OpCode, key: [u8; 4], payload: &[u8]) {
-    append(out, opcode, Some(key), payload);
+    append(out, opcode, 0, Some(key), payload);
 }
 
-fn append(out: &mut Vec<u8>, opcode: OpCode, key: Option<[u8; 4]>, payload: &[u8]) {
-    let header = FrameHeader { fin: true, reserved: 0, opcode, mask: key, payload_len: payload.len() as u64 };
+fn append(out: &mut Vec<u8>, opcode: OpCode, reserved: u8, key: Option<[u8; 4]>, payload: &[u8]) {
+    let header = FrameHeader { fin: true, reserved, opcode, mask: key, payload_len: payload.len() as u64 };
     let mut bytes = [0; HEADER_BYTES_MAX];
     let len = header.encode(&mut bytes);
     out.reserve(len + payload.len());

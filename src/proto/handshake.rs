@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha1::{Digest, Sha1};
 
+use super::extension::DeflateAgreement;
 use super::http::Request;
 use super::proxy::ProxyError;
 
@@ -88,6 +89,9 @@ pub enum HandshakeError {
     /// The first byte cannot begin an HTTP method.
     #[error("this port speaks HTTP without TLS; the first byte was {0:#04x}")]
     NotHttp(u8),
+    /// Plain HTTP where only TLS is spoken.
+    #[error("this port speaks TLS; use wss:// or https://")]
+    PlaintextRefused,
     /// The bytes are no HTTP/1.1 request head.
     #[error("malformed request: {0}")]
     Malformed(&'static str),
@@ -162,6 +166,9 @@ pub enum HandshakeError {
     /// No room for another topic.
     #[error("no room for another topic; try again later")]
     TopicsFull,
+    /// The server goes down.
+    #[error("the server is shutting down; connect again to reach another")]
+    GoingAway,
 }
 
 impl HandshakeError {
@@ -176,7 +183,7 @@ impl HandshakeError {
             Self::HostForbidden(_) | Self::OriginForbidden(_) | Self::Unauthorized(_) => Status::Forbidden,
             Self::AddressBound(_) => Status::TooManyRequests,
             Self::Timeout => Status::RequestTimeout,
-            Self::TopicsFull => Status::ServiceUnavailable,
+            Self::TopicsFull | Self::GoingAway => Status::ServiceUnavailable,
             _ => Status::BadRequest,
         }
     }
@@ -215,6 +222,8 @@ pub fn append_response(out: &mut Vec<u8>, status: Status, extra: &[(&str, &str)]
 pub struct Upgrade {
     accept: [u8; 28],
     subprotocol: Option<&'static str>,
+    /// Compression, if it was agreed on; the caller negotiates.
+    pub deflate: Option<DeflateAgreement>,
 }
 
 impl Upgrade {
@@ -253,7 +262,7 @@ impl Upgrade {
             .iter()
             .copied()
             .find(|name| request.list("Sec-WebSocket-Protocol").any(|offered| offered == name.as_bytes()));
-        Ok(Self { accept: accept_key(key), subprotocol })
+        Ok(Self { accept: accept_key(key), subprotocol, deflate: None })
     }
 
     /// Appends the response head that switches protocols. Spelled exactly as in the
@@ -266,6 +275,10 @@ impl Upgrade {
         if let Some(subprotocol) = self.subprotocol {
             out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
             out.extend_from_slice(subprotocol.as_bytes());
+        }
+        if let Some(deflate) = &self.deflate {
+            out.extend_from_slice(b"\r\nSec-WebSocket-Extensions: ");
+            deflate.append_header_value(out);
         }
         out.extend_from_slice(b"\r\n\r\n");
     }

@@ -21,6 +21,8 @@ fn read(bytes: &[u8], size: usize) -> (Vec<String>, Option<ProtocolError>) {
         let mut input = piece;
         loop {
             match reader.next(&mut input, &RULES, &mut pool) {
+                // Where a message lies depends on the split; what it says does not.
+                Ok(Some(Event::Message { kind, payload, .. })) => events.push(format!("{kind:?} {payload:?}")),
                 Ok(Some(event)) => events.push(format!("{event:?}")),
                 Ok(None) => break,
                 Err(error) => return (events, Some(error)),
@@ -59,9 +61,10 @@ fn whole_frames_are_read_where_they_lie() {
     let range = bytes.as_ptr_range();
     let (mut reader, mut pool) = (MessageReader::default(), AssemblyPool::default());
     let mut input = bytes.as_mut_slice();
-    let Some(Event::Message { payload, .. }) = reader.next(&mut input, &RULES, &mut pool).unwrap() else {
+    let Some(Event::Message { payload, in_place, .. }) = reader.next(&mut input, &RULES, &mut pool).unwrap() else {
         panic!("one whole message")
     };
+    assert!(in_place);
     assert!(range.contains(&payload.as_ptr()), "no copy");
     assert_eq!(reader.held_bytes(), 0);
 }
@@ -184,4 +187,37 @@ fn a_frame_over_its_own_limit_is_refused_by_its_header_whole_or_not() {
         assert_eq!(read_by(rules, &masked(first, &[0; 126])[..8]), (0, Some(error.clone())));
     }
     assert_eq!(error.close_code().0, 1009);
+}
+
+#[test]
+fn the_limit_holds_for_short_messages_too() {
+    let rules = ReaderRules { message_bytes_max: 10, ..RULES };
+    for (len, fits) in [(10, true), (11, false)] {
+        let mut bytes = masked(0x82, &vec![7; len]);
+        let (mut reader, mut pool) = (MessageReader::default(), AssemblyPool::default());
+        let read = reader.next(&mut bytes.as_mut_slice(), &rules, &mut pool).map(|event| event.is_some());
+        let expected = if fits { Ok(true) } else { Err(ProtocolError::MessageTooLong { len: 11, limit: 10 }) };
+        assert_eq!(read, expected);
+    }
+}
+
+#[test]
+fn compressed_messages_are_handed_up_as_they_came_at_every_split() {
+    // Not UTF-8: that is for the inflated text.
+    let bytes = [masked(0xc1, b"\xff\xfe"), masked(0x42, b"\xfd"), masked(0x89, b""), masked(0x80, b"\xfc")].concat();
+    let rules = ReaderRules { compressible: Compressible::Messages, ..RULES };
+    for size in 1..=bytes.len() {
+        let (mut reader, mut pool, mut events) = (MessageReader::default(), AssemblyPool::default(), Vec::new());
+        for mut piece in bytes.clone().chunks_mut(size) {
+            while let Some(event) = reader.next(&mut piece, &rules, &mut pool).unwrap() {
+                events.push(format!("{event:?}"));
+            }
+        }
+        let expected = [
+            Event::Compressed { opcode: OpCode::Text, payload: b"\xff\xfe" },
+            Event::Ping(b""),
+            Event::Compressed { opcode: OpCode::Binary, payload: b"\xfd\xfc" },
+        ];
+        assert_eq!(events, expected.map(|event| format!("{event:?}")), "pieces of {size}");
+    }
 }

@@ -1,4 +1,4 @@
-//! The WebSocket protocol: RFC 6455, without any I/O.
+//! The WebSocket protocol: RFC 6455, and RFC 7692 (permessage-deflate), without any I/O.
 //!
 //! Callers: `connection` on the server's side, the load generator on the
 //! client's. Bytes come in as slices, bytes go out into buffers that the caller
@@ -8,16 +8,22 @@
 //! * [`proxy`]: on whose behalf a proxy connects, before anything else
 //! * [`frame`], [`mask`], [`utf8`]: the wire unit
 //! * [`message`]: whole messages and control frames out of any split of the bytes
+//! * [`extension`], [`deflate`], [`inflate`], [`compression`]: permessage-deflate
 //! * [`close`], [`error`]: why a connection ends, and with which code
 
 #![forbid(unsafe_code)]
 
 pub mod close;
-mod copy;
+pub mod compression;
+pub(crate) mod copy;
+pub mod deflate;
 pub mod error;
+pub mod extension;
 pub mod frame;
 pub mod handshake;
 pub mod http;
+pub mod in_place;
+pub mod inflate;
 pub mod mask;
 pub mod message;
 pub mod proxy;

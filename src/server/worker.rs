@@ -6,7 +6,7 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::admission::Admission;
 use crate::config::Config;
-use crate::connection::{Deadlines, QueueBounds};
+use crate::connection::{Deadlines, QueueBounds, TlsSettings};
 use crate::dialect::{Routes, ServiceLimits};
 use crate::driver::clock::Clock;
 use crate::driver::epoll::{EventLoop, LoopSettings};
@@ -15,6 +15,8 @@ use crate::driver::machine;
 use crate::driver::mailbox::Post;
 use crate::hub::HubSettings;
 use crate::origin::OriginPolicy;
+use crate::proto::compression::CompressionSettings;
+use crate::proto::extension::Takeover;
 use crate::shard::{Shard, ShardSettings};
 use crate::stats::ShardStats;
 
@@ -23,19 +25,31 @@ pub(super) struct Worker {
     thread: JoinHandle<io::Result<()>>,
 }
 
+/// What all shards have in common beside numbers.
+#[derive(Clone)]
+pub(super) struct Common {
+    pub(super) origin: Arc<OriginPolicy>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) tls: Option<TlsSettings>,
+    pub(super) clock: Clock,
+    /// What each of them counts.
+    pub(super) process: Arc<[Arc<ShardStats>]>,
+}
+
 impl Worker {
     pub(super) fn start(
         config: &Config,
-        shard_settings: ShardSettings,
+        hub: HubSettings,
+        common: Common,
         listeners: Vec<Listener>,
         post: Post,
-        clock: Clock,
-        process: Arc<[Arc<ShardStats>]>,
     ) -> io::Result<Self> {
-        let (index, shards) = (shard_settings.hub.shard.index(), shard_settings.hub.shards);
+        let (index, shards) = (hub.shard.index(), hub.shards);
+        let (clock, process) = (common.clock, common.process.clone());
+        let shard_settings = shard_settings(config, hub, common);
         let loop_settings = LoopSettings {
             overflow_bytes_max: config.limits.overflow_bytes_max as u64,
-            drain: config.timeouts.drain,
+            drain: config.drain.deadline,
             connections_max: config.limits.connections_max as u64,
             queue_bytes_total_max: config.limits.queue_bytes_total_max as u64,
         };
@@ -65,12 +79,7 @@ fn processor_of(index: usize, shards: usize) -> Option<usize> {
     if shards > 1 && shards <= processors.len() { processors.get(index).copied() } else { None }
 }
 
-pub(super) fn shard_settings(
-    config: &Config,
-    hub: HubSettings,
-    origin: Arc<OriginPolicy>,
-    admission: Arc<Admission>,
-) -> ShardSettings {
+fn shard_settings(config: &Config, hub: HubSettings, common: Common) -> ShardSettings {
     ShardSettings {
         hub,
         connections_max: config.limits.connections_max,
@@ -100,7 +109,19 @@ pub(super) fn shard_settings(
                 plain: config.limits.plain_message_bytes_max,
             },
         },
-        origin,
-        admission,
+        origin: common.origin,
+        admission: common.admission,
+        tls: common.tls,
+        compression: CompressionSettings {
+            enabled: config.compression.enabled,
+            message_bytes_min: config.compression.message_bytes_min,
+            level: config.compression.level as u32,
+            takeover: Takeover {
+                server: config.compression.server_context_takeover,
+                client: config.compression.client_context_takeover,
+            },
+            context_bytes_max: config.compression.context_bytes_max / config.shards,
+            control_frames: config.compression.control_frames,
+        },
     }
 }

@@ -37,6 +37,13 @@ pub(super) struct Client {
     awaits_proxy_header: bool,
 }
 
+impl Client {
+    /// Whether a proxy is to say first on whose behalf it connects.
+    pub(super) fn awaits_proxy_header(&self) -> bool {
+        self.awaits_proxy_header
+    }
+}
+
 impl Shard {
     /// Takes in a new transport of which nothing more is known.
     pub fn accept(&mut self, now: Time) -> Option<ConnectionId> {
@@ -65,8 +72,9 @@ impl Shard {
     fn insert(&mut self, client: Client, now: Time) -> Option<ConnectionId> {
         let connection = Connection::new(now);
         let deadline = connection.deadline(&self.settings.deadlines);
+        let session = Session::default();
         let peer =
-            Peer { connection, session: Session::default(), client, read_pending: false, publisher_paused: false };
+            Peer { connection, session, client, compression: None, read_pending: false, publisher_paused: false };
         let id = self.table.insert(peer)?;
         self.timers.set(id.slot, deadline);
         self.stats.accepted.add(1);
@@ -88,7 +96,7 @@ impl Shard {
             Ok(None) => return false,
             Ok(Some(header)) => header,
             Err(error) => {
-                self.refuse(id, &HandshakeError::Proxy(error), CloseReason::NotUpgraded, now);
+                self.refuse_arrival(id, &HandshakeError::Proxy(error), now);
                 return false;
             }
         };
@@ -103,9 +111,19 @@ impl Shard {
             }
             Err(bound) => {
                 self.stats.address_refusals[bound as usize].add(1);
-                self.refuse(id, &HandshakeError::AddressBound(bound.label()), CloseReason::NotUpgraded, now);
+                self.refuse_arrival(id, &HandshakeError::AddressBound(bound.label()), now);
                 false
             }
+        }
+    }
+
+    /// Says why, unless the client may speak TLS: then nothing can be said to it yet.
+    fn refuse_arrival(&mut self, id: ConnectionId, error: &HandshakeError, now: Time) {
+        if self.speaks_tls() {
+            tracing::debug!(%error, "refused before TLS began");
+            self.abort_handshake(id, CloseReason::NotUpgraded);
+        } else {
+            self.refuse(id, error, CloseReason::NotUpgraded, now);
         }
     }
 

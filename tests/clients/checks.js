@@ -7,6 +7,7 @@
 //   publish(topic, message)    POST to the admin port; a string, or an array of
 //                              byte values for a binary message
 //   shards(total)              connections on each shard, once they sum to total
+//   counter(name)              a counter of the gateway, added up over its shards
 
 /** Longest that any one step may take before its check has failed. */
 const STEP_MS_MAX = 20_000;
@@ -18,8 +19,8 @@ const SUBSCRIBERS_STEP = 8;
 const SUBSCRIBERS_MAX = 64;
 
 /** Runs every check in turn; each leaves no connection open. */
-export async function runChecks({ WebSocket, base, report, publish, shards, more = {} }) {
-  const checks = { ...echoChecks, ...greetingChecks, ...topicChecks, ...more };
+export async function runChecks({ WebSocket, base, report, publish, shards, counter, more = {} }) {
+  const checks = { ...echoChecks, ...greetingChecks, ...topicChecks, ...compressionChecks, ...more };
   for (const [name, run] of Object.entries(checks)) {
     const peers = [];
     const connect = async (path) => {
@@ -29,7 +30,7 @@ export async function runChecks({ WebSocket, base, report, publish, shards, more
       return peer;
     };
     try {
-      await run({ connect, publish, shards });
+      await run({ connect, publish, shards, counter });
       report(true, name, "");
     } catch (error) {
       report(false, name, error.message);
@@ -108,6 +109,30 @@ const topicChecks = {
     await publish("room", "over HTTP: ü");
     await publish("room", [...everyByte()]);
     await everybodyReceives(["over HTTP: ü", everyByte()]);
+  },
+};
+
+const compressionChecks = {
+  // Browsers always offer it, so every other check runs with it too.
+  "compression": async ({ connect, counter }) => {
+    const echo = await connect("/echo");
+    const subscribers = [await connect("/topics/packed"), await connect("/topics/packed")];
+    for (const peer of [echo, ...subscribers]) {
+      expect(peer.socket.extensions.split(";")[0], "permessage-deflate");
+    }
+    const before = [await counter("deflated"), await counter("inflated")];
+    for (const message of [largeText(), new Uint8Array(5000).fill(7)]) {
+      echo.send(message);
+      expect(await echo.receive(), message);
+      subscribers[0].send(message);
+      for (const peer of subscribers) expect(await peer.receive(), message);
+    }
+    const after = [await counter("deflated"), await counter("inflated")];
+    // Each was taken twice; echoed to one, and compressed once for the
+    // subscribers of a shard, of which there are two.
+    const [deflated, inflated] = after.map((count, i) => count - before[i]);
+    expect(`${inflated} inflated`, "4 inflated");
+    expect(`enough deflated: ${deflated >= 4 && deflated <= 6}`, "enough deflated: true");
   },
 };
 

@@ -51,16 +51,17 @@ async function openPage() {
   return { page, close };
 }
 
-async function runChecks({ base, report, publish, shards }) {
+async function runChecks({ base, report, publish, shards, counter }) {
   const { page, close } = await openPage();
   try {
     await page.exposeFunction("report", report);
     await page.exposeFunction("publish", publish);
     await page.exposeFunction("shards", shards);
+    await page.exposeFunction("counter", counter);
     await page.evaluate(async (base) => {
       const { runChecks } = await import("/checks.js");
-      const { WebSocket, report, publish, shards } = window;
-      await runChecks({ WebSocket, base, report, publish, shards });
+      const { WebSocket, report, publish, shards, counter } = window;
+      await runChecks({ WebSocket, base, report, publish, shards, counter });
     }, base);
   } finally {
     await close();

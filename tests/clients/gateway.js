@@ -44,6 +44,13 @@ export function shards(admin, total) {
   });
 }
 
+/** A counter, added up over the shards. */
+export async function counter(admin, name) {
+  const text = await (await fetch(`http://${admin}/metrics`)).text();
+  const samples = text.matchAll(new RegExp(`^wsgate_${name}_total\\{[^}]*\\} ([\\d.]+)`, "gm"));
+  return [...samples].reduce((sum, [, value]) => sum + Number(value), 0);
+}
+
 /** The values of `wsgate_connections{shard="N"}`, by shard. */
 function shardCounts(metrics) {
   const counts = new Map();
@@ -68,6 +75,7 @@ export async function main(name, { runChecks, recordOrder }) {
       },
       publish: (topic, message) => publish(admin, topic, message),
       shards: (total) => shards(admin, total),
+      counter: (name) => counter(admin, name),
     });
   } else if (mode === "order") {
     const input = createInterface({ input: process.stdin });

@@ -29,13 +29,24 @@ def publish(admin, topic, message):
         raise AssertionError(f"POST /topics/{topic}: {status} {answer!r}")
 
 
-def shard_counts(admin):
-    """Connections on each shard, from the metrics."""
+def metrics(admin):
+    """What the gateway counts, as OpenMetrics text."""
     status, answer = request(admin, "GET", "/metrics")
     if status != 200:
         raise AssertionError(f"GET /metrics: {status} {answer!r}")
+    return answer.decode()
+
+
+def counter(admin, name):
+    """A counter, added up over the shards."""
+    pattern = rf"^wsgate_{name}_total\{{[^}}]*\}} ([\d.]+)"
+    return sum(int(float(value)) for value in re.findall(pattern, metrics(admin), re.MULTILINE))
+
+
+def shard_counts(admin):
+    """Connections on each shard, from the metrics."""
     pattern = r'^wsgate_connections\{[^}]*shard="(\d+)"[^}]*\} ([\d.]+)'
     counts = {}
-    for shard, value in re.findall(pattern, answer.decode(), re.MULTILINE):
+    for shard, value in re.findall(pattern, metrics(admin), re.MULTILINE):
         counts[shard] = counts.get(shard, 0) + int(float(value))
     return list(counts.values())

@@ -6,12 +6,15 @@
     websockets_client.py order CLIENTS ADMIN TOPIC OWN TOTAL
         see together.py, which starts it
 
-CLIENTS and ADMIN are host:port.
+CLIENTS and ADMIN are host:port. WSGATE_CA in the environment names the file of
+the certificate to trust over TLS.
 """
 
 import asyncio
 import json
+import os
 import random
+import ssl
 import sys
 from contextlib import AsyncExitStack
 
@@ -41,9 +44,14 @@ class World:
     def __init__(self, clients, admin, connections):
         self.clients, self.admin, self.connections = clients, admin, connections
 
-    async def connect(self, path):
+    async def connect(self, path, **options):
         # No proxy: one that the environment names would not reach loopback.
-        connecting = connect(f"ws://{self.clients}{path}", proxy=None)
+        connecting = connect(f"ws://{self.clients}{path}", proxy=None, **options)
+        return await self.connections.enter_async_context(connecting)
+
+    async def connect_securely(self, path):
+        context = ssl.create_default_context(cafile=os.environ["WSGATE_CA"])
+        connecting = connect(f"wss://{self.clients}{path}", proxy=None, ssl=context)
         return await self.connections.enter_async_context(connecting)
 
     async def publish(self, topic, message):
@@ -57,6 +65,10 @@ class World:
                 if sum(counts) == total:
                     return counts
                 await asyncio.sleep(METRICS_POLL_SECONDS)
+
+
+    async def counter(self, name):
+        return await asyncio.to_thread(gateway.counter, self.admin, name)
 
 
 async def receive(peer):
@@ -102,6 +114,15 @@ async def close(world):
     expect(received and received.code, 1000)
 
 
+async def echo_over_tls(world):
+    peer = await world.connect_securely("/echo")
+    for message in ["Grüße", EVERY_BYTE, LARGE_TEXT, LARGE_BINARY]:
+        await peer.send(message)
+        expect(await receive(peer), message)
+    await peer.close(1000, "done")
+    expect(peer.protocol.close_rcvd and peer.protocol.close_rcvd.code, 1000)
+
+
 async def chat(world):
     peer = await world.connect("/chat")
     for message in ["hello", EVERY_BYTE]:
@@ -134,6 +155,31 @@ async def fan_out(world):
     await everybody_receives(published)
 
 
+async def compression(world):
+    """Agreed on, and used in both directions, by those who offer it."""
+    compressing = [await world.connect(path) for path in ("/echo", "/topics/packed", "/topics/packed")]
+    for peer in compressing:
+        names = [extension.name for extension in peer.protocol.extensions]
+        expect(names, ["permessage-deflate"])
+    plain = await world.connect("/topics/packed", compression=None)
+    expect(plain.protocol.extensions, [])
+    before = [await world.counter(name) for name in ("deflated", "inflated")]
+
+    echo, subscriber, *_ = compressing
+    for message in [LARGE_TEXT, EVERY_BYTE * 10]:
+        await echo.send(message)
+        expect(await receive(echo), message)
+        await subscriber.send(message)
+        for peer in [*compressing[1:], plain]:
+            expect(await receive(peer), message)
+    after = [await world.counter(name) for name in ("deflated", "inflated")]
+    # Each was taken twice; echoed to one, and compressed once for the subscribers of a
+    # shard, of which there are two.
+    deflated, inflated = (b - a for a, b in zip(before, after))
+    expect(inflated, 4)
+    expect(4 <= deflated <= 6, True)
+
+
 CHECKS = {
     "echo text": echo("Grüße, 世界 👋"),
     "echo empty text": echo(""),
@@ -145,8 +191,10 @@ CHECKS = {
     "echo 100 messages in order": echo_in_order,
     "ping": ping,
     "close 1000": close,
+    "echo over TLS": echo_over_tls,
     "chat answers good": chat,
     "fan-out over two shards": fan_out,
+    "compression": compression,
 }
 
 

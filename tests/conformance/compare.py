@@ -1,11 +1,12 @@
 """Compares a report of the Autobahn test suite with what is expected.
 
-    compare.py REPORTS EXPECTED
+    compare.py REPORTS EXPECTED SCOPE
 
-REPORTS is the suite's folder of JSON reports, EXPECTED a file with
+REPORTS is the suite's folder of JSON reports, SCOPE one of the keys of `cases`
+and EXPECTED a file with
 
-    cases    group -> how many of its cases have to be in the report, so that
-             none can go missing
+    cases    scope -> group -> how many of its cases have to be in the report,
+             so that none can go missing
     not_ok   case -> expected result, for the cases where that is not OK; those
              are INFORMATIONAL for every server, since any answer is right
 
@@ -27,7 +28,7 @@ def rank(result):
     return ORDER.index(result) if result in ORDER else len(ORDER)
 
 
-def main(reports, expected_file):
+def main(reports, expected_file, scope):
     with open(expected_file) as file:
         expected = json.load(file)
     with open(os.path.join(reports, "index.json")) as file:
@@ -49,7 +50,7 @@ def main(reports, expected_file):
         elif rank(result) < rank(wanted):
             print(f"better {case}: {result}, expected {wanted}: update {expected_file}")
 
-    for group, count in expected["cases"].items():
+    for group, count in expected["cases"][scope].items():
         if ran[group] != count:
             failures += 1
             print(f"FAILED group {group}: {ran[group]} of its {count} cases ran")

@@ -79,6 +79,25 @@ impl Acceptor {
         self.paused_until = None;
     }
 
+    /// How many listeners there are.
+    pub(super) fn len(&self) -> u64 {
+        self.listeners.len() as u64
+    }
+
+    /// Whether a listener may have more, as far as is known, and nothing has run out.
+    pub(super) fn may_have_more(&self) -> bool {
+        self.paused_until.is_none() && self.listeners.iter().any(|listening| listening.ready)
+    }
+
+    /// All listeners are asked again at once, whatever was known of them, and nobody is let
+    /// go first.
+    pub(super) fn hurry(&mut self) {
+        self.paused_until = None;
+        for listening in &mut self.listeners {
+            (listening.ready, listening.waits_until) = (true, Some(Time::default()));
+        }
+    }
+
     /// Takes nothing in any more. Closing a listener that nobody else has resets what the
     /// kernel has queued for it.
     pub(super) fn close(&mut self, registry: &Registry) {
@@ -110,7 +129,7 @@ impl EventLoop {
             return;
         }
         self.acceptor.paused_until = None;
-        for _ in 0..ACCEPTS_PER_TURN_MAX {
+        for _ in 0..ACCEPTS_PER_TURN_MAX / self.haste() {
             let Some(n) = self.acceptor.next(now) else { break };
             if !self.has_room() {
                 return self.pause_accepting(now, "the connection table is full (limits.connections_max)");
@@ -190,8 +209,11 @@ impl EventLoop {
     /// is new always has room for, and a reset, which leaves nothing behind in the kernel.
     /// The price is that the reset may overtake the answer at a client that is slow to read.
     fn refuse(&self, mut stream: Stream, bound: AddressBound) {
-        // Who does not get the answer is refused all the same.
-        let _ = stream.write(&self.acceptor.refusals[bound as usize]);
+        // Who speaks TLS would not understand it.
+        if !self.shard.speaks_tls() {
+            // Who does not get the answer is refused all the same.
+            let _ = stream.write(&self.acceptor.refusals[bound as usize]);
+        }
         let _ = stream.set_linger(Some(Duration::ZERO));
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
+use crate::proto::compression::{CompressionPool, CompressionSettings};
+use crate::time::Time;
 
 pub(super) const SEED: u64 = 7;
 
@@ -57,6 +59,7 @@ pub(super) struct World {
     pub(super) refused: usize,
     pub(super) connections: u32,
     pub(super) messages: usize,
+    compression: CompressionPool,
 }
 
 impl World {
@@ -76,6 +79,7 @@ impl World {
             refused: 0,
             connections: 0,
             messages: 0,
+            compression: CompressionPool::new(CompressionSettings::default()),
         }
     }
 
@@ -93,7 +97,7 @@ impl World {
         let connection = self.connections;
         self.connections += 1;
         let id = ConnectionId { slot: connection, generation: 0 };
-        let (subscription, confirmed_at) = match self.hubs[shard].subscribe(index, id, &mut out) {
+        let (subscription, confirmed_at) = match self.hubs[shard].subscribe(index, id, Variant::Plain, &mut out) {
             Subscribed::Confirmed(subscription) => (subscription, Some(self.logs[topic].len())),
             Subscribed::Waiting(subscription) => (subscription, None),
         };
@@ -142,7 +146,7 @@ impl World {
     /// Appends to the delivery log and flushes it at once; what waits and flushes in
     /// slices is tested with the log itself.
     pub(super) fn deliver(&mut self, shard: usize, index: TopicIndex, message: &SharedMessage) {
-        self.hubs[shard].append(index, message.kind, &message.payload, None);
+        self.hubs[shard].append(index, message.kind, &message.payload, None, &mut self.compression, Time::ZERO);
         while let Some(Delivery { connection, batch, .. }) = self.hubs[shard].next_delivery() {
             let subscriber = self.subscribers.get_mut(&connection.slot).expect("members are subscribers");
             assert_eq!((subscriber.shard, subscriber.index), (shard, index));
