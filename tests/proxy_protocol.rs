@@ -3,11 +3,16 @@
 
 mod common;
 
+use std::io::Write as _;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use common::tls::{self, Authority, TlsClient};
 use common::{RawClient, Response, TestServer, masked, unmasked, upgrade_request};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 use wsgate::address::{ListenAddress, Networks};
 use wsgate::admission::AddressBound;
 use wsgate::config::Config;
@@ -177,4 +182,70 @@ fn proxies_at_unix_sockets_are_trusted_by_that_word() {
     drop(server);
     // The lock's file stays, as the gateway leaves it.
     let _ = std::fs::remove_file(path.with_added_extension("lock"));
+}
+
+/// A TLS gateway behind the proxy; its clients' own addresses are not exempt.
+fn tls_server(authority: &Authority) -> TestServer {
+    tls::start(authority, |config| {
+        config.proxy_protocol.trusted = Networks::new(vec![Networks::parse_block("127.0.0.9/32").unwrap()]);
+        config.address_limits.connections_max = 1;
+        config.address_limits.exempt = Networks::default();
+    })
+}
+
+/// TLS behind a header, which comes in pieces: after so many bytes, and then with the
+/// client's first record.
+fn secure_behind(server: &TestServer, authority: &Authority, header: &[u8], cut: usize) -> TlsClient {
+    let name = ServerName::try_from(tls::NAME).unwrap();
+    let mut connection = ClientConnection::new(Arc::new(authority.client()), name).unwrap();
+    let mut rest = header[cut..].to_vec();
+    connection.write_tls(&mut rest).unwrap();
+    let mut client = RawClient::connect_from(PROXY, server.clients);
+    client.0.set_nodelay(true).unwrap();
+    client.send(&header[..cut]);
+    client.send(&rest);
+    while connection.is_handshaking() {
+        connection.complete_io(&mut client.0).unwrap();
+    }
+    TlsClient(StreamOwned::new(connection, client.0))
+}
+
+#[test]
+fn behind_its_header_a_client_speaks_tls() {
+    let authority = Authority::new();
+    let server = tls_server(&authority);
+    let headers = [line("192.0.2.7"), binary(0x21, "2001:db8::7".parse().unwrap(), b"")];
+    for header in headers {
+        for cut in [0, 1, 20, header.len()] {
+            let mut client = secure_behind(&server, &authority, &header, cut);
+            client.upgrade("/echo");
+            client.send(&masked(0x81, b"hello"));
+            let expected = unmasked(0x81, b"hello");
+            assert_eq!(client.read_bytes(expected.len()), expected, "cut at {cut}");
+            drop(client);
+            server.wait_until("it is gone", |server| server.sum(|stats| &stats.connections) == 0);
+        }
+    }
+}
+
+#[test]
+fn who_may_speak_tls_is_refused_without_a_word_in_the_clear() {
+    let authority = Authority::new();
+    let server = tls_server(&authority);
+    let refusals =
+        |server: &TestServer| server.sum(|stats| &stats.address_refusals[AddressBound::Connections as usize]);
+    let refused = |source: [u8; 4], bytes: &[u8]| {
+        let mut client = RawClient::connect_from(source, server.clients);
+        // It may be gone already.
+        let _ = client.0.write_all(bytes);
+        assert_eq!(tls::read_until_gone(&mut client), b"");
+    };
+    refused(PROXY, b"GET / HTTP/1.1\r\n\r\n");
+    let _behind = secure_behind(&server, &authority, &line("192.0.2.7"), 0);
+    refused(PROXY, &line("192.0.2.7"));
+    assert_eq!(refusals(&server), 1);
+    let direct = RawClient::connect_from([127, 0, 0, 5], server.clients);
+    let _direct = TlsClient::over(direct.0, authority.client(), tls::NAME).unwrap();
+    refused([127, 0, 0, 5], b"");
+    assert_eq!(refusals(&server), 2);
 }
