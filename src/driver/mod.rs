@@ -1,7 +1,7 @@
 //! Where the sans-IO core meets the machine: sockets, clock, threads' mailboxes.
 //!
 //! * [`epoll`]: the event loop of one shard, by readiness (mio)
-//! * [`mailbox`]: envelopes between threads
+//! * [`mailbox`]: envelopes between threads, and who has to be woken for them
 //! * [`socket`]: listeners and their options
 //! * [`clock`], [`machine`]: monotonic time, descriptor limit, processors
 
@@ -13,3 +13,10 @@ pub mod epoll;
 pub mod machine;
 pub mod mailbox;
 pub mod socket;
+mod wait_flag;
+
+/// The atomics that `wait_flag` is built on, by this name so that a model checker can put
+/// its own in their place.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicBool, Ordering, fence};
+}
