@@ -284,9 +284,11 @@ impl Post {
     }
 
     /// A consumer made room after our last attempt; since we did not sleep then, it did
-    /// not wake us.
+    /// not wake us. Or it has taken our flag for room that we had used before we raised
+    /// it: the ring is full again, but nobody would say when it no longer is.
     fn can_send_overflow(&self) -> bool {
-        self.outgoing.iter().flatten().any(|outgoing| !outgoing.overflow.is_empty() && !outgoing.ring.is_full())
+        let mut waiting = self.outgoing.iter().flatten().filter(|outgoing| !outgoing.overflow.is_empty());
+        waiting.any(|outgoing| !outgoing.ring.is_full() || !outgoing.starved.is_raised())
     }
 
     fn index(&self, to: Address) -> usize {

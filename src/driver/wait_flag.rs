@@ -4,6 +4,9 @@
 //! waits; the changing thread changes and then looks at the flag. Each has a fence between
 //! the two, so at least one of them sees the other. What waits for and what tells are the
 //! callers' business. Never blocks, and knows no thread.
+//!
+//! `tests/loom.rs` reads this file with the atomics of a model checker in the place of
+//! [`super::atomic`], and goes through all interleavings.
 
 #![forbid(unsafe_code)]
 
@@ -29,6 +32,11 @@ impl WaitFlag {
             return false;
         }
         true
+    }
+
+    /// Waiting thread: whether nobody has taken the flag since it was raised.
+    pub(super) fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 
     /// Waiting thread: says that it no longer waits.
