@@ -23,7 +23,7 @@ struct Plan<'a> {
 /// How all that is left ends.
 #[derive(Arbitrary, Clone, Copy, PartialEq, Eq, Debug)]
 enum Ending {
-    /// The peers end their direction.
+    /// The peers read all that there is for them, and end their direction.
     PeersEnd,
     /// All transports fail.
     TransportsFail,

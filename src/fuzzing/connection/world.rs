@@ -123,6 +123,10 @@ impl World {
             }
         }
         self.settle();
+        if ending == Ending::PeersEnd {
+            (0..self.peers.len()).for_each(|at| self.resume(at));
+            self.settle();
+        }
         for at in 0..self.peers.len() {
             match ending {
                 Ending::PeersEnd => self.end_peer(at),
