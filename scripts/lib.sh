@@ -70,3 +70,8 @@ skipped() {
   echo "skipped: $1: $2"
   [ "${CI:-}" != true ] || { echo "FAILED $1: may not be skipped with CI=true"; return 1; }
 }
+
+# need_nightly: a nightly compiler, installed if it is missing.
+need_nightly() {
+  cargo +nightly --version > /dev/null 2>&1 || rustup toolchain install nightly --profile minimal
+}

@@ -1,7 +1,7 @@
 //! Where the sans-IO core meets the machine: sockets, clock, threads' mailboxes.
 //!
 //! * [`epoll`]: the event loop of one shard, by readiness (mio)
-//! * [`mailbox`]: envelopes between threads
+//! * [`mailbox`]: envelopes between threads, and who has to be woken for them
 //! * [`socket`]: listeners and their options
 //! * [`clock`], [`machine`]: monotonic time, descriptor limit, processors
 //! * `slice`: parts of a turn that are bounded in time
@@ -16,3 +16,10 @@ pub mod mailbox;
 mod receive_buffer;
 mod slice;
 pub mod socket;
+mod wait_flag;
+
+/// The atomics that `wait_flag` is built on, by this name so that a model checker can put
+/// its own in their place.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicBool, Ordering, fence};
+}
