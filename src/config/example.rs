@@ -105,6 +105,7 @@ fn resolved(key: &str, config: &Config) -> String {
         "shards" => config.shards.to_string(),
         "io" => config.io.word().to_owned(),
         "limits.connections_max" => config.limits.connections_max.to_string(),
+        "limits.kernel_send_bytes" | "limits.kernel_receive_bytes" => "left to the system".to_owned(),
         "dialects.echo" => config.echo.to_string(),
         "dialects.greeting" => config.greeting.to_string(),
         _ => unreachable!("{key} has no auto"),
