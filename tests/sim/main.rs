@@ -28,11 +28,14 @@ mod world;
 
 use run::{Environment, run_seed, run_seeds};
 
-/// Seeds that once found a mistake, with what it was.
-const FOUND: [u64; 0] = [];
+/// Seeds that once found a mistake.
+const FOUND: [u64; 1] = [
+    // Clients that read were closed when the queues of others were over their bound.
+    25,
+];
 
 /// Seeds of an ordinary test run; CI runs more, see `scripts/test`.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 20;
 
 #[test]
 fn nobody_loses_anything_untold_whatever_the_seed() {

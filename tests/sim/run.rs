@@ -125,7 +125,7 @@ pub(crate) fn run_seeds(seeds: &[u64], prints: bool) {
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     let ran = next.into_inner().min(seeds.len());
     if let Some(report) = failure.into_inner().expect("no panic holds it") {
-        eprintln!("{report}in {ran} seeds from {}", seeds[0]);
+        eprintln!("{report}found after {ran} seeds from {}", seeds[0]);
         panic!("a seed failed, see above");
     }
     println!(
