@@ -20,12 +20,21 @@ find_chromium() {
   done
 }
 
-# start_gateway PROGRAM: starts it with two shards on free ports, logging to
-# $log, and sets $clients and $admin (host:port). It ends with the script.
+# make_certificate FOLDER: a certificate for localhost that signs itself, as
+# certificate.pem, and its key as key.pem.
+make_certificate() {
+  mkdir -p "$1"
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost \
+    -addext "subjectAltName=DNS:localhost,IP:127.0.0.1" -keyout "$1/key.pem" -out "$1/certificate.pem" 2> /dev/null
+}
+
+# start_gateway PROGRAM ARGUMENTS...: starts it with two shards on free ports,
+# logging to $log, and sets $clients and $admin (host:port). It ends with the
+# script.
 start_gateway() {
   local waited=0
   log=$(mktemp "${TMPDIR:-/tmp}/wsgate-log.XXXXXX")
-  "$1" --listen 127.0.0.1:0 --admin 127.0.0.1:0 --shards 2 > "$log" 2>&1 &
+  "$@" --listen 127.0.0.1:0 --admin 127.0.0.1:0 --shards 2 > "$log" 2>&1 &
   gateway=$!
   trap stop_gateway EXIT
   until clients=$(address clients) && admin=$(address admin); do

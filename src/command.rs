@@ -2,8 +2,12 @@
 //! plane and the shards. Values only; `driver::mailbox` carries them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::buffer::SharedPayload;
 use crate::id::{ConnectionId, ShardId};
+use crate::origin::OriginPolicy;
+use crate::policy::TopicPolicies;
 use crate::proto::frame::MessageKind;
 
 /// A topic's name, shared by everything that refers to the topic.
@@ -15,7 +19,7 @@ pub struct SharedMessage {
     /// Text (valid UTF-8) or binary.
     pub kind: MessageKind,
     /// The payload.
-    pub payload: Arc<[u8]>,
+    pub payload: SharedPayload,
 }
 
 /// A publisher that does not want its own message back.
@@ -116,8 +120,13 @@ pub enum Envelope {
         /// Names the request.
         token: RequestToken,
     },
-    /// Control to shard: close everything and stop.
-    Drain,
+    /// Control to shard: follow these from here on.
+    Reload(Arc<LiveOptions>),
+    /// Control to shard: the next step of going down.
+    Drain(DrainStep),
+    /// Shard to every other, while going down: all that I had to say before is on its way
+    /// to you before this.
+    Barrier(Round),
 }
 
 impl Envelope {
@@ -130,6 +139,47 @@ impl Envelope {
             _ => 0,
         }
     }
+}
+
+/// Options that a shard follows as they change.
+#[derive(Clone, Debug)]
+pub struct LiveOptions {
+    /// Which hosts and origins are answered.
+    pub origin: Arc<OriginPolicy>,
+    /// What is done with subscribers that read too slowly.
+    pub policies: Arc<TopicPolicies>,
+    /// Anonymous clients may subscribe.
+    pub anonymous_subscribe: bool,
+    /// Anonymous clients may publish.
+    pub anonymous_publish: bool,
+}
+
+/// A step of going down; `shard::drain` tells the whole way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DrainStep {
+    /// Tell those who ask for our health to go elsewhere; all else goes on.
+    Announce,
+    /// Take in those who wait, then nobody any more, and close all.
+    Close {
+        /// From the first connection that is told to the last.
+        spread: Duration,
+        /// Decides which connections go when; any number.
+        seed: u64,
+    },
+}
+
+/// What all shards tell each other while going down, one after the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Round {
+    /// My listener is empty.
+    Emptied,
+    /// I have the first round from all: what was accepted before it has been delivered.
+    Delivered,
+}
+
+impl Round {
+    /// Both, in their order.
+    pub const ALL: [Self; 2] = [Self::Emptied, Self::Delivered];
 }
 
 /// A message's place in its topic.

@@ -30,4 +30,5 @@ pub mod server;
 pub mod shard;
 pub mod stats;
 pub mod time;
+pub mod tls;
 pub mod topic_name;

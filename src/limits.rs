@@ -7,7 +7,11 @@ pub const RECEIVE_BUFFER_BYTES: usize = 128 * 1024;
 
 /// Connections accepted per turn, so that a storm of them does not hold up those
 /// that are open. What is left waits in the kernel's queue until the next turn.
-pub const ACCEPTS_PER_TURN_MAX: usize = 64;
+pub const ACCEPTS_PER_TURN_MAX: u64 = 64;
+
+/// Steps of TLS handshakes per turn. A key exchange with a signature costs about 0.1 ms
+/// with an elliptic key and 1 ms with RSA of 2048 bits, as much as a slice of flushes.
+pub const TLS_HANDSHAKE_STEPS_PER_TURN_MAX: usize = 8;
 
 /// Connections flushed before a loop looks at its sockets again: a fan-out to many does
 /// not hold others up. A send costs 2 to 14 µs, with how many connections there are and
@@ -20,7 +24,20 @@ pub const FLUSH_SLICE_US: u64 = 1_000;
 /// Flushes between two looks at the clock, which costs about 30 ns.
 pub const FLUSHES_PER_LOOK: usize = 16;
 
-const _: () = assert!(FLUSHES_PER_TURN_MAX.is_multiple_of(FLUSHES_PER_LOOK));
+/// Microseconds of a turn after which no more connections are read, so that many that send
+/// as fast as they can do not hold up the flush of what has come; the others are read in
+/// the next turns.
+pub const READ_SLICE_US: u64 = 1_000;
+
+/// How much less a turn accepts and reads while flushes of the last one are left. Without
+/// it a fan-out of four slices waits for four full turns of an attacker's handshakes.
+pub const HASTE: u64 = 4;
+
+/// Bytes between two looks at the clock while reading: much can come of few of them.
+pub const READ_BYTES_PER_LOOK: usize = 16 * 1024;
+
+/// What a read counts for beside its bytes: a look after every 16 small ones.
+pub const READ_BYTES_LEAST: usize = READ_BYTES_PER_LOOK / 16;
 
 /// Envelopes taken from the mailboxes per turn, for the same reason.
 pub const ENVELOPES_PER_TURN_MAX: usize = 1024;
@@ -49,6 +66,14 @@ pub const PUBLISH_RETRY_MS: u64 = 5;
 
 /// Milliseconds after which a shard that has drained looks whether the others have.
 pub const DRAIN_RETRY_MS: u64 = 5;
+
+/// Milliseconds between two batches of connections that are told to go, on average: short
+/// against the time in which they come back, long against a turn.
+pub const DRAIN_STEP_MS: u64 = 40;
+
+/// Connections that are told to go per turn at most, so that those which are left are
+/// still served in time.
+pub const DRAIN_BATCH_MAX: usize = 256;
 
 /// Milliseconds of one step of the timer wheel, the error of every timeout.
 pub const TIMER_STEP_MS: u64 = 8;

@@ -1,6 +1,7 @@
 //! The `wsgate` program: parse, start, await a signal.
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{self, ErrorKind, IsTerminal, Write as _};
 use std::process::ExitCode;
 use std::thread::Builder;
 use std::time::Duration;
@@ -8,8 +9,11 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::filter::LevelFilter;
-use wsgate::config::cli::{self, Command};
-use wsgate::config::{Config, LogLevel, Mode};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, fmt, reload};
+use wsgate::config::cli::{Command, Surroundings};
+use wsgate::config::{Config, LogLevel, Mode, Reading};
 use wsgate::driver::machine;
 use wsgate::server::Server;
 
@@ -19,29 +23,34 @@ const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
     machine::raise_descriptor_limit();
-    match cli::parse(std::env::args_os(), std::env::vars_os()) {
-        Ok(Command::Serve(config)) => match serve(&config) {
+    let mut reading = Reading::new(std::env::args_os(), Surroundings::here());
+    match reading.start() {
+        Ok(Command::Serve(config)) => match serve(&config, reading) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("wsgate: {error}");
-                ExitCode::FAILURE
-            }
+            Err(error) => fail(error),
         },
-        Ok(Command::Print(text)) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(Command::Print(text)) => match io::stdout().write_all(text.as_bytes()) {
+            // Who reads no further has what it wanted.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => fail(error),
+            _ => ExitCode::SUCCESS,
+        },
         Err(error) => error.exit(),
     }
 }
 
-fn serve(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
-    init_log(config.log);
+/// Says why, if anybody can hear it: the disk under standard error may be full.
+fn fail(error: impl Display) -> ExitCode {
+    let _ = writeln!(io::stderr(), "wsgate: {error}");
+    ExitCode::FAILURE
+}
+
+fn serve(config: &Config, mut reading: Reading) -> Result<(), Box<dyn std::error::Error>> {
+    let log = init_log(config.log);
     // Signals are caught before anything is served, so that none is missed.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut terminate, mut interrupt) = {
+    let (mut terminate, mut interrupt, mut hangup) = {
         let _context = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)
     };
     let server = Server::start(config)?;
     tracing::info!(
@@ -52,11 +61,17 @@ fn serve(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
         "ready"
     );
     if config.mode == Mode::Development && std::io::stderr().is_terminal() {
-        print_hints(&server);
+        print_hints(&server, if config.tls.certificates.is_empty() { "ws" } else { "wss" });
     }
     let (ended, mut all_ended) = oneshot::channel();
     runtime.block_on(async {
-        let signal = tokio::select! { _ = terminate.recv() => "SIGTERM", _ = interrupt.recv() => "SIGINT" };
+        let signal = loop {
+            tokio::select! {
+                _ = terminate.recv() => break "SIGTERM",
+                _ = interrupt.recv() => break "SIGINT",
+                _ = hangup.recv() => follow_changes(&mut reading, &server, &log),
+            }
+        };
         tracing::info!(signal, "closing all connections; a second signal stops at once");
         server.drain();
         let asked = tokio::time::Instant::now();
@@ -74,22 +89,61 @@ fn serve(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     })
 }
 
+/// Reads the configuration again and follows it where that needs no restart. If anything
+/// is wrong in it, nothing changes.
+fn follow_changes(reading: &mut Reading, server: &Server, log: &LogHandle) {
+    let reloaded = match reading.again() {
+        Ok(reloaded) => reloaded,
+        Err(error) => {
+            server.reload_refused();
+            tracing::error!(%error, "the configuration is refused; nothing has changed");
+            return;
+        }
+    };
+    if let Err(error) = server.reload(&reloaded.config) {
+        server.reload_refused();
+        tracing::error!(%error, "a certificate is refused; nothing has changed");
+        return;
+    }
+    // Fails only if the log were gone, and with it whom to tell.
+    let _ = log.modify(|filter| *filter = filter_of(reloaded.config.log));
+    for option in &reloaded.changed {
+        tracing::info!(%option, "changed");
+    }
+    for option in &reloaded.waiting {
+        tracing::warn!(%option, "needs a restart to take effect");
+    }
+    tracing::info!(changed = reloaded.changed.len(), waiting = reloaded.waiting.len(), "configuration read again");
+    reading.follow(reloaded);
+}
+
 /// What a newcomer can try; for people, so not in the log.
-fn print_hints(server: &Server) {
+fn print_hints(server: &Server, scheme: &str) {
     let (clients, admin) = (server.clients_address(), server.admin_address());
-    eprintln!(
-        "\nSubscribe with a WebSocket client to  ws://{clients}/topics/room\n\
+    let _ = writeln!(
+        io::stderr(),
+        "\nSubscribe with a WebSocket client to  {scheme}://{clients}/topics/room\n\
          Publish from a back end               curl http://{admin}/topics/room -d hello\n\
          Look at it                            curl http://{admin}/metrics\n\
-         Put load on it                        cargo run --release -p loadgen -- fanout ws://{clients}/topics/room\n"
+         Put load on it                        cargo run --release -p loadgen -- fanout {scheme}://{clients}/topics/room\n"
     );
 }
 
-fn init_log(level: LogLevel) {
-    let level = level.word().parse().unwrap_or(LevelFilter::INFO);
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+/// Changes what is logged.
+type LogHandle = reload::Handle<LevelFilter, Registry>;
+
+fn init_log(level: LogLevel) -> LogHandle {
+    let (filter, handle) = reload::Layer::new(filter_of(level));
+    let lines = fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        // A line that cannot be written is lost. By default the layer would complain on
+        // standard error, which is where writing has just failed, and panic then.
+        .log_internal_errors(false);
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    handle
+}
+
+fn filter_of(level: LogLevel) -> LevelFilter {
+    level.word().parse().unwrap_or(LevelFilter::INFO)
 }

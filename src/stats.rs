@@ -49,6 +49,8 @@ pub enum CloseReason {
     ProtocolError,
     /// A message over the limit (1009).
     MessageTooLong,
+    /// The peer broke TLS, or its handshake was refused.
+    TlsError,
     /// The peer did what it has no right to (1008).
     PolicyViolation,
     /// The peer read too slowly and would have lost messages (4008).
@@ -63,13 +65,14 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::PeerClosed,
         Self::PeerVanished,
         Self::NotUpgraded,
         Self::HandshakeTimeout,
         Self::ProtocolError,
         Self::MessageTooLong,
+        Self::TlsError,
         Self::PolicyViolation,
         Self::SlowConsumer,
         Self::QueueMemory,
@@ -86,6 +89,7 @@ impl CloseReason {
             Self::HandshakeTimeout => "handshake_timeout",
             Self::ProtocolError => "protocol_error",
             Self::MessageTooLong => "message_too_long",
+            Self::TlsError => "tls_error",
             Self::PolicyViolation => "policy_violation",
             Self::SlowConsumer => "slow_consumer",
             Self::QueueMemory => "queue_memory",
@@ -95,31 +99,95 @@ impl CloseReason {
     }
 }
 
+/// What became of a changed configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReloadResult {
+    /// It is in force.
+    Taken,
+    /// It was wrong, and nothing has changed.
+    Refused,
+}
+
+impl ReloadResult {
+    /// The metric's labels, in the order of the variants.
+    pub const LABELS: [&'static str; 2] = ["taken", "refused"];
+}
+
+/// What counts for the whole process. Written by the thread that has the server.
+#[derive(Default, Debug)]
+pub struct ProcessStats {
+    /// Configurations that were read again, by [`ReloadResult`].
+    pub reloads: [Cell; ReloadResult::LABELS.len()],
+}
+
 /// Upper bounds of the turn-time buckets, in microseconds; one more bucket has none.
 pub const TURN_BUCKETS_US: [u64; 9] = [50, 200, 500, 1_000, 2_000, 5_000, 20_000, 100_000, 500_000];
 
-/// How long turns took. What happens at the start of a turn waits for its end, so
-/// this is the delay that the loop adds: its lag.
-#[derive(Default, Debug)]
-pub struct TurnTimes {
-    /// Turns per bucket of [`TURN_BUCKETS_US`], the unbounded one last.
-    pub buckets: [Cell; TURN_BUCKETS_US.len() + 1],
-    /// Sum of all in nanoseconds.
-    pub sum_ns: Cell,
+/// The same of the publish-to-flush times. Fine enough for a quantile to be told within a
+/// third: targets are set for it.
+pub const FLUSH_BUCKETS_US: [u64; 24] = [
+    50, 100, 200, 300, 500, 700, 1_000, 1_500, 2_000, 3_000, 4_000, 5_000, 7_000, 10_000, 15_000, 20_000, 30_000,
+    50_000, 70_000, 100_000, 200_000, 500_000, 1_000_000, 5_000_000,
+];
+
+/// A histogram of durations, with one bucket more than it has bounds.
+#[derive(Debug)]
+pub struct Durations<const BUCKETS: usize> {
+    bounds_us: &'static [u64],
+    buckets: [Cell; BUCKETS],
+    sum_ns: Cell,
 }
 
-impl TurnTimes {
-    /// Counts one turn.
-    pub fn record(&self, busy: Duration) {
-        let micros = busy.as_micros() as u64;
-        let bucket = TURN_BUCKETS_US.iter().position(|&bound| micros <= bound).unwrap_or(TURN_BUCKETS_US.len());
-        self.buckets[bucket].add(1);
-        self.sum_ns.add(busy.as_nanos() as u64);
+/// How long turns took. What happens at the start of a turn waits for its end, so
+/// this is the delay that the loop adds: its lag.
+pub type TurnTimes = Durations<{ TURN_BUCKETS_US.len() + 1 }>;
+
+/// How long published messages took: from the start of the turn that took one in, from a
+/// client or from another thread, to the end of the turn in which the last local subscriber
+/// was offered it. A batch counts once for each of its messages, all with the age of the
+/// oldest, so that a pause weighs as much as what came in during it.
+pub type FlushTimes = Durations<{ FLUSH_BUCKETS_US.len() + 1 }>;
+
+impl Default for TurnTimes {
+    fn default() -> Self {
+        Self::new(&TURN_BUCKETS_US)
+    }
+}
+
+impl Default for FlushTimes {
+    fn default() -> Self {
+        Self::new(&FLUSH_BUCKETS_US)
+    }
+}
+
+impl<const BUCKETS: usize> Durations<BUCKETS> {
+    fn new(bounds_us: &'static [u64]) -> Self {
+        assert_eq!(bounds_us.len() + 1, BUCKETS);
+        Self { bounds_us, buckets: std::array::from_fn(|_| Cell::default()), sum_ns: Cell::default() }
     }
 
-    /// Turns counted.
+    /// Counts `count` events that took that long each.
+    pub fn record(&self, duration: Duration, count: u64) {
+        let micros = duration.as_micros() as u64;
+        let bucket = self.bounds_us.partition_point(|&bound| bound < micros);
+        self.buckets[bucket].add(count);
+        self.sum_ns.add((duration.as_nanos() as u64).saturating_mul(count));
+    }
+
+    /// Events counted.
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(Cell::get).sum()
+    }
+
+    /// Sum of all durations, in seconds.
+    pub fn sum_seconds(&self) -> f64 {
+        self.sum_ns.get() as f64 / 1e9
+    }
+
+    /// The buckets: upper bounds in seconds, with the events in each alone.
+    pub fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
+        let bounds = self.bounds_us.iter().map(|&us| us as f64 / 1e6).chain([f64::INFINITY]);
+        bounds.zip(self.buckets.iter().map(Cell::get))
     }
 }
 
@@ -155,6 +223,8 @@ pub struct ShardStats {
     pub queue_bytes: Cell,
     /// Gauge: bytes of memory that queues keep alive; what waits in several counts once.
     pub queue_memory_bytes: Cell,
+    /// Gauge: memory of messages that have arrived in part, in bytes.
+    pub assembly_memory_bytes: Cell,
     /// Gauge: bytes of the connection table, its generations and timers; its slots stay
     /// when connections leave.
     pub connection_memory_bytes: Cell,
@@ -171,10 +241,25 @@ pub struct ShardStats {
     pub flushes: Cell,
     /// Times that a socket took less than it was given.
     pub sends_short: Cell,
+    /// TLS handshakes completed.
+    pub tls_handshakes: Cell,
+    /// TLS handshakes that failed, took too long or were left.
+    pub tls_handshakes_failed: Cell,
+    /// Times that a TLS handshake had to wait for the next turn.
+    pub tls_handshakes_deferred: Cell,
+    /// Plain HTTP requests where only TLS is spoken.
+    pub tls_plaintext_refused: Cell,
+    /// TLS streams that ended without close_notify: what the peer said may be cut.
+    pub tls_truncated: Cell,
     /// Gauge: 1 while accepting pauses, since descriptors or slots ran out.
     pub accept_paused: Cell,
     /// Times that accepting was paused.
     pub accept_pauses: Cell,
+    /// Gauge: how far going down is, 0 to 4 as `shard::DrainPhase` has them.
+    pub drain_phase: Cell,
+    /// Gauge: connections that have not been told to go, once that has begun; some may
+    /// have left by themselves.
+    pub drain_left: Cell,
     /// Envelopes sent to other shards and to the control plane.
     pub envelopes_out: Cell,
     /// Times that another thread had to be woken for them.
@@ -183,4 +268,22 @@ pub struct ShardStats {
     pub overflow_bytes: Cell,
     /// Turns of the loop, by the time they took.
     pub turns: TurnTimes,
+    /// Published messages, by the time until the last subscriber here was offered them.
+    pub publish_to_flush: FlushTimes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_lie_in_the_bucket_whose_bound_they_do_not_pass() {
+        let times = TurnTimes::default();
+        for (us, count) in [(0, 1), (50, 1), (51, 3), (500_000, 1), (500_001, 2), (u64::MAX / 1_000_000, 1)] {
+            times.record(Duration::from_micros(us), count);
+        }
+        let filled: Vec<_> = times.buckets().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(filled, [(0.000_05, 2), (0.000_2, 3), (0.5, 1), (f64::INFINITY, 3)]);
+        assert_eq!(times.count(), 9);
+    }
 }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wsgate::config::cli::{Command, Surroundings, command, parse_in};
-use wsgate::config::{Config, ConfigError, FILE_VARIABLE, Io, Kind, LogLevel, Machine, Mode, SETTINGS, Setting};
+use wsgate::config::{
+    Config, ConfigError, FILE_VARIABLE, Io, Kind, LogLevel, Machine, Mode, Reading, SETTINGS, Setting,
+};
 
 const MACHINE: Machine = Machine { parallelism: 3, files_max: Some(20_000) };
 const KEY: &str = "0123456789abcdef-never-shown";
@@ -156,7 +158,7 @@ fn a_wrong_value_is_refused_with_key_value_source_and_range() {
         ("security.anonymous", "subscribe,all", r#"it takes a list of any of "subscribe", "publish""#),
         ("security.allowed_hosts", "http://a", "it takes a list of host names without scheme and port"),
         ("limits.queue_bytes_max", "1 KiB", "it takes bytes from 64 KiB to 1 GiB"),
-        ("timeouts.drain_ms", "9", "it takes milliseconds from 10 to 3600000"),
+        ("drain.deadline_ms", "9", "it takes milliseconds from 10 to 3600000"),
         ("dialects.echo", "on", r#"it takes "auto", true or false"#),
     ];
     for (key, value, range) in cases {
@@ -279,6 +281,9 @@ fn production_lists_all_that_is_undecided_together_and_nothing_else() {
     assert!(all.contains("plaintext = true") && all.contains("anonymous = [") && all.contains("key = \""), "{all}");
     let lines = lines_to_write(World::new().run("--mode production --security-plaintext true").unwrap_err());
     assert!(!lines.contains("plaintext") && lines.contains("anonymous = [") && lines.contains("key = \""), "{lines}");
+    let certificates = "--tls-certificates chain.pem,other.pem";
+    let lines = lines_to_write(World::new().run(&format!("--mode production {certificates}")).unwrap_err());
+    assert!(!lines.contains("plaintext") && lines.contains("anonymous = ["), "TLS is a decision too: {lines}");
     let world =
         World::new().file("wsgate.toml", &format!("[admin_api]\nkey = \"{KEY}\"\n[security]\nanonymous = []\n"));
     let lines = lines_to_write(world.run("--mode production").unwrap_err());
@@ -411,10 +416,11 @@ fn another_value(setting: &Setting) -> String {
         Kind::Choice(words) => words.iter().find(|word| **word != setting.default).unwrap().to_string(),
         Kind::Address => "127.0.0.1:9".to_owned(),
         Kind::Whole { min, .. } => (min + 1).to_string(),
-        Kind::Switch => "false".to_owned(),
+        Kind::Switch => (setting.default == "false").to_string(),
         Kind::Subset(_) => String::new(),
         Kind::Hosts { .. } => "example.com".to_owned(),
         Kind::Policies => "a = latest_only".to_owned(),
+        Kind::Certificates => "chain.pem = key.pem".to_owned(),
         Kind::Secret => KEY.to_owned(),
     }
 }
@@ -437,4 +443,70 @@ fn a_path_that_is_absolute_is_taken_as_it_is() {
     let elsewhere = World::new().file("a.toml", "shards = 9");
     let path: PathBuf = elsewhere.0.directory.join("a.toml");
     assert_eq!(World::new().serve(&format!("--config {}", path.display())).shards, 9);
+}
+
+#[test]
+fn going_down_takes_its_time_where_somebody_has_to_notice() {
+    let drain = |line: &str, mode: &str| {
+        let text =
+            format!("mode = \"{mode}\"\n[security]\nplaintext = true\nanonymous = []\n[admin_api]\nkey = \"{KEY}\"\n");
+        let drain = World::new().file("wsgate.toml", &text).serve(line).drain;
+        [drain.grace, drain.spread, drain.deadline].map(|duration| duration.as_millis())
+    };
+    assert_eq!(drain("", "development"), [0, 0, 25_000]);
+    assert_eq!(drain("", "production"), [5_000, 10_000, 25_000]);
+    assert_eq!(drain("--drain-deadline-ms 10", "production"), [2, 4, 10]);
+    assert_eq!(drain("--drain-grace-ms 20000", "production"), [20_000, 2_500, 25_000]);
+    assert_eq!(drain("--drain-spread-ms 24000", "production"), [500, 24_000, 25_000]);
+    assert_eq!(drain("--drain-grace-ms 1 --drain-spread-ms 2 --drain-deadline-ms 10", "development"), [1, 2, 10]);
+}
+
+#[test]
+fn nobody_is_to_be_told_after_the_deadline() {
+    let world = World::new();
+    let refusal = world.refusal("--drain-grace-ms 25000");
+    assert!(refusal.starts_with("drain.grace_ms = 25000 (flag --drain-grace-ms)"), "{refusal}");
+    assert!(refusal.contains("less than drain.deadline_ms = 25000 (default)"), "{refusal}");
+    let refusal = world.refusal("--drain-grace-ms 1000 --drain-spread-ms 1000 --drain-deadline-ms 2000");
+    assert!(refusal.starts_with("drain.spread_ms = 1000 "), "{refusal}");
+    assert!(refusal.contains("drain.grace_ms = 1000") && refusal.contains("drain.deadline_ms = 2000"), "{refusal}");
+    world.serve("--drain-grace-ms 1000 --drain-spread-ms 999 --drain-deadline-ms 2000");
+}
+
+#[test]
+fn reading_again_changes_what_is_reloadable_and_names_the_rest() {
+    let world = World::new().file("wsgate.toml", "shards = 2\nlog = \"warn\"\n");
+    let mut reading = Reading::new(["wsgate".into()], world.0.clone());
+    assert!(matches!(reading.start(), Ok(Command::Serve(config)) if config.shards == 2));
+    let world = world.file("wsgate.toml", "shards = 5\nlog = \"error\"\n");
+    for changed in [&["log = \"error\" (wsgate.toml line 2)"][..], &[]] {
+        let reloaded = reading.again().unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((reloaded.config.shards, reloaded.config.log), (2, LogLevel::Error));
+        assert_eq!(reloaded.changed, changed);
+        assert_eq!(reloaded.waiting, ["shards = 5 (wsgate.toml line 1)"]);
+        reading.follow(reloaded);
+    }
+    let _world = world.file("wsgate.toml", "");
+    let reloaded = reading.again().unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((reloaded.config.shards, reloaded.config.log), (2, LogLevel::Info));
+    assert_eq!(reloaded.changed, ["log = \"info\" (default)"]);
+}
+
+/// The mode needs a restart, so what it asks for still holds.
+#[test]
+fn what_would_make_a_running_production_unsafe_is_refused() {
+    let safe =
+        format!("mode = \"production\"\n[security]\nplaintext = true\nanonymous = []\n[admin_api]\nkey = \"{KEY}\"\n");
+    let world = World::new().file("wsgate.toml", &safe);
+    let mut reading = Reading::new(["wsgate".into()], world.0.clone());
+    assert!(matches!(reading.start(), Ok(Command::Serve(_))));
+    let world = world.file("wsgate.toml", "mode = \"development\"\n");
+    match reading.again() {
+        Err(error @ ConfigError::Undecided { .. }) => assert!(error.to_string().contains("key = \"")),
+        other => panic!("{:?}", other.map(|reloaded| reloaded.config)),
+    }
+    let _world = world.file("wsgate.toml", &safe.replace("production", "development"));
+    let reloaded = reading.again().unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(reloaded.waiting, ["mode = \"development\" (wsgate.toml line 1)"]);
+    assert!(!reloaded.config.security.check_host && reloaded.config.mode == Mode::Production);
 }

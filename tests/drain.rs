@@ -6,7 +6,9 @@ mod common;
 use std::net::TcpStream;
 use std::time::Duration;
 
+use common::program::Program;
 use common::{PATIENCE, RawClient, TestServer, masked, wait_until};
+use rustix::process::Signal;
 use wsgate::config::Config;
 use wsgate::stats::CloseReason;
 
@@ -16,7 +18,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 /// Nothing but the peers' own behaviour ends this gateway's drain.
 fn patient(config: &mut Config) {
     config.timeouts.close = NEVER;
-    config.timeouts.drain = NEVER;
+    config.drain.deadline = NEVER;
 }
 
 fn drained(server: &TestServer) -> u64 {
@@ -66,7 +68,7 @@ fn a_gateway_without_connections_ends_at_once() {
 fn who_never_answers_is_cut_when_the_time_is_over() {
     let server = TestServer::with(|config| {
         config.timeouts.close = NEVER;
-        config.timeouts.drain = Duration::from_millis(100);
+        config.drain.deadline = Duration::from_millis(100);
     });
     let mut clients = open_on_all_shards(&server, "/echo");
     server.drain();
@@ -82,7 +84,7 @@ fn who_does_not_even_read_is_cut_when_the_time_is_over() {
     const MESSAGES: u64 = 300;
     let server = TestServer::with(|config| {
         config.timeouts.close = NEVER;
-        config.timeouts.drain = Duration::from_millis(100);
+        config.drain.deadline = Duration::from_millis(100);
         config.limits.queue_bytes_max = 64 << 20;
     });
     let mut client = server.raw_small("/topics/a");
@@ -95,7 +97,7 @@ fn who_does_not_even_read_is_cut_when_the_time_is_over() {
 }
 
 #[test]
-fn connections_in_the_handshake_are_closed() {
+fn connections_in_the_handshake_are_answered_503() {
     let server = TestServer::with(patient);
     let mut silent = server.raw();
     let mut half = server.raw();
@@ -103,8 +105,11 @@ fn connections_in_the_handshake_are_closed() {
     server.wait_until("both are accepted", |server| server.sum(|stats| &stats.connections) == 2);
     server.drain();
     for client in [&mut silent, &mut half] {
-        assert_eq!(client.read_to_reset(), b"");
+        let response = client.read_response();
+        assert_eq!((response.status, response.header("Retry-After")), (503, Some("1")));
+        assert!(response.body.contains("shutting down"), "{response:?}");
     }
+    drop((silent, half));
     server.wait();
 }
 
@@ -181,4 +186,100 @@ fn a_close_that_is_under_way_is_not_sent_twice() {
     client.expect_end();
     drop(client);
     server.wait();
+}
+
+/// The status that a health check of the clients' port gets.
+fn health_of_clients(server: &TestServer) -> u16 {
+    let mut client = server.raw();
+    client.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.read_response().status
+}
+
+#[test]
+fn during_the_grace_health_says_503_on_both_ports_and_all_else_goes_on() {
+    let server = TestServer::with(|config| {
+        patient(config);
+        config.drain.grace = NEVER;
+    });
+    let mut subscribers = open_on_all_shards(&server, "/topics/a");
+    assert_eq!(health_of_clients(&server), 200);
+    server.drain();
+    server.wait_until("all shards have heard", |server| server.stats().iter().all(|s| s.drain_phase.get() == 1));
+    assert_eq!(health_of_clients(&server), 503);
+    assert_eq!(server.http("GET /health HTTP/1.1", b"").0, 503);
+
+    subscribers.push(server.raw_open("/topics/a"));
+    assert_eq!(server.publish("a", "text/plain", b"over http").0, 200);
+    let mut publisher = server.raw_open("/topics/a?subscribe=off");
+    for client in &mut subscribers {
+        client.expect(b"\x81\x09over http");
+    }
+    publisher.send(&masked(0x81, b"by a client"));
+    for client in &mut subscribers {
+        client.expect(b"\x81\x0bby a client");
+        client.expect_nothing_yet();
+    }
+    server.abandon();
+}
+
+#[test]
+fn after_the_grace_publishing_over_http_is_refused_and_those_who_are_left_are_served() {
+    let server = TestServer::with(|config| {
+        patient(config);
+        config.drain.spread = NEVER;
+    });
+    // Of so many, none but the first of each shard is told at once.
+    let mut clients: Vec<_> = (0..20).map(|_| server.raw_open("/topics/a")).collect();
+    server.drain();
+    server.wait_until("the first are told", |server| server.stats().iter().all(|stats| stats.drain_phase.get() == 4));
+    let (status, words) = server.publish("a", "text/plain", b"too late");
+    assert!(status == 503 && words.contains("shutting down"), "{status} {words}");
+    let left = server.sum(|stats| &stats.drain_left);
+    assert!(left >= 18, "{left} of 20 are left");
+
+    // Who is told finds a Close, and what it says has no meaning; the first who is not
+    // publishes.
+    let publisher = clients.iter_mut().position(|client| {
+        client.send(&masked(0x81, b"among us"));
+        client.read_frame().0 == 0x81
+    });
+    let mut told = publisher.expect("somebody is left");
+    for client in &mut clients[told + 1..] {
+        match client.read_frame() {
+            (0x88, _) => told += 1,
+            (first, payload) => assert_eq!((first, payload.as_slice()), (0x81, b"among us".as_slice())),
+        }
+    }
+    assert!(told <= 2, "{told} told");
+    server.abandon();
+}
+
+/// The kernel has completed these connections; what it holds for a listener that closes
+/// is reset.
+#[test]
+fn who_waits_in_the_kernel_s_queue_is_taken_in_and_told() {
+    const COUNT: usize = 300;
+    let mut program = Program::start(&["--shards", "2", "--drain-deadline-ms", "3600000"]);
+    program.signal(Signal::STOP);
+    let mut clients: Vec<RawClient> = (0..COUNT).map(|_| RawClient::connect(program.clients)).collect();
+    let head = format!(
+        "GET /echo HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        program.clients
+    );
+    clients.iter_mut().for_each(|client| client.send(head.as_bytes()));
+    program.signal(Signal::TERM);
+    program.signal(Signal::CONT);
+    for client in &mut clients {
+        let head = client.read_head();
+        if head.starts_with("HTTP/1.1 101 ") {
+            client.answer_close(1001);
+            client.expect_end();
+        } else {
+            assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+            assert!(client.read_to_end().ends_with(b"reach another\n"));
+        }
+    }
+    drop(clients);
+    assert_eq!(program.wait().code(), Some(0));
 }

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 /// The modules of `src`, from the bottom to the top. One may import what stands below
 /// its own line, and nothing that stands beside it.
 const LAYERS: &[&[&str]] = &[
-    &["id", "limits", "policy", "proto", "time"],
-    &["buffer", "command", "origin", "stats", "topic_name"],
+    &["id", "limits", "origin", "policy", "proto", "time"],
+    &["buffer"],
+    &["command", "stats", "topic_name"],
+    &["tls"],
     &["connection", "dialect", "hub"],
     &["shard"],
     &["driver"],
@@ -49,8 +51,21 @@ const ONLY: &[(&str, &[&str])] = &[
 ];
 
 /// The sans-IO core: bytes and times come in as arguments.
-const CORE: &[&str] =
-    &["buffer", "command", "connection", "dialect", "hub", "id", "limits", "policy", "proto", "shard", "stats", "time"];
+const CORE: &[&str] = &[
+    "buffer",
+    "command",
+    "connection",
+    "dialect",
+    "hub",
+    "id",
+    "limits",
+    "policy",
+    "proto",
+    "shard",
+    "stats",
+    "time",
+    "tls",
+];
 
 /// What the core must not name. `std::time::Duration` is a value and may be named.
 const NOT_IN_CORE: &[&str] = &[

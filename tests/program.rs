@@ -12,7 +12,7 @@ use common::{RawClient, wait_until};
 use rustix::process::Signal;
 
 /// So long that a test which waits for it fails.
-const NEVER: [&str; 4] = ["--timeouts-drain-ms", "3600000", "--timeouts-close-ms", "600000"];
+const NEVER: [&str; 4] = ["--drain-deadline-ms", "3600000", "--timeouts-close-ms", "600000"];
 
 #[test]
 fn the_start_line_names_what_runs_where() {
@@ -110,7 +110,7 @@ fn a_signal_closes_all_clients_with_1001_and_ends_the_program_with_0() {
 
 #[test]
 fn a_client_that_does_not_answer_cannot_keep_the_program_from_ending() {
-    let mut program = Program::start(&["--timeouts-drain-ms", "100", "--timeouts-close-ms", "600000"]);
+    let mut program = Program::start(&["--drain-deadline-ms", "100", "--timeouts-close-ms", "600000"]);
     let mut client = program.raw_open("/echo");
     program.signal(Signal::TERM);
     assert_eq!(client.read_frame().0, 0x88);

@@ -9,6 +9,7 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Args;
 use mio::net::{TcpListener, TcpStream};
@@ -16,13 +17,17 @@ use mio::{Events, Interest, Poll, Token};
 use wsgate::driver::machine;
 use wsgate::proto::frame::{OpCode, SERVER_HEADER_BYTES_MAX, append_server};
 
+use crate::secure_floor::SecureFloor;
+
 /// Messages that leave in one send at most.
-const MESSAGES_PER_SEND_MAX: usize = 64;
+pub(crate) const MESSAGES_PER_SEND_MAX: usize = 64;
 /// Holds the longest frame of any row whole.
 const READ_BUFFER_BYTES: usize = 128 * 1024;
+const PAGE_BYTES: usize = 4096;
 const EVENTS_PER_TURN_MAX: usize = 1024;
 const LISTENER: Token = Token(usize::MAX);
-const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+pub(crate) const SWITCHING: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 
 /// Lengths of the frames of a fan-out.
 #[derive(Args)]
@@ -33,18 +38,29 @@ pub(crate) struct Options {
     /// Bytes of a frame as subscribers get it
     #[arg(long)]
     frame_out: usize,
+    /// File with a certificate: subscribers speak TLS
+    #[arg(long, requires = "key")]
+    certificate: Option<PathBuf>,
+    /// File with its key
+    #[arg(long)]
+    key: Option<PathBuf>,
 }
 
 /// Serves until it is killed.
 pub(crate) fn serve(options: &Options) -> io::Result<()> {
     machine::raise_descriptor_limit();
+    if let (Some(certificate), Some(key)) = (&options.certificate, &options.key) {
+        let floor = SecureFloor::bind(options.frame_in, options.frame_out, certificate, key)?;
+        println!("ready clients={}", floor.address()?);
+        return floor.run();
+    }
     let floor = Floor::bind(options.frame_in, options.frame_out)?;
     println!("ready clients={}", floor.address()?);
     floor.run()
 }
 
 /// As many frames as leave in one send, with headers that a client understands.
-fn server_frames(frame_out: usize) -> Vec<u8> {
+pub(crate) fn server_frames(frame_out: usize) -> Vec<u8> {
     let frame = (2..=SERVER_HEADER_BYTES_MAX).filter_map(|header| frame_out.checked_sub(header)).find_map(|bytes| {
         let mut frame = Vec::new();
         append_server(&mut frame, OpCode::Binary, &vec![b'a'; bytes]);
@@ -112,7 +128,7 @@ impl Floor {
             unparsed: 0,
             frames: server_frames(frame_out),
             frame_out,
-            buffer: vec![0; READ_BUFFER_BYTES],
+            buffer: vec![0; READ_BUFFER_BYTES + PAGE_BYTES],
         })
     }
 
@@ -167,25 +183,28 @@ impl Floor {
             if !connection.unsent.is_empty() {
                 return Ok(());
             }
-            let n = match connection.stream.read(&mut self.buffer) {
+            // From a page on, where the kernel copies fastest.
+            let start = self.buffer.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES);
+            let buffer = &mut self.buffer[start..][..READ_BUFFER_BYTES];
+            let n = match connection.stream.read(buffer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(n) => n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             };
             match connection.does {
-                Does::Echo => connection.send(&self.buffer[..n])?,
+                Does::Echo => connection.send(&buffer[..n])?,
                 Does::Publish => self.publish(n),
                 Does::Subscribe => {}
                 Does::Nothing => {
-                    connection.does = Does::from_request(&self.buffer[..n]).ok_or(ErrorKind::InvalidData)?;
+                    connection.does = Does::from_request(&buffer[..n]).ok_or(ErrorKind::InvalidData)?;
                     connection.send(SWITCHING)?;
                     if connection.does == Does::Subscribe {
                         self.subscribers.push(index);
                     }
                 }
             }
-            if n < self.buffer.len() {
+            if n < READ_BUFFER_BYTES {
                 return Ok(());
             }
         }

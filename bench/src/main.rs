@@ -1,12 +1,13 @@
 //! The `bench` program: whole servers under load.
 //!
 //! `cargo run --release -p bench -- peers` measures wsgate, the least that the work
-//! takes (the floors) and other servers; `cliff`, `slices`, `stalled` and `shards`
-//! measure wsgate alone, each against a target. See `docs/benchmarking.md`.
+//! takes (the floors) and other servers; `cliff`, `slices`, `stalled`, `attack`
+//! and `shards` measure wsgate alone, each against a target. See `docs/benchmarking.md`.
 
 mod floor;
 mod peers;
 mod rig;
+mod secure_floor;
 mod targets;
 
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ enum Command {
     Slices(targets::Options),
     /// What 100 of 1,000 subscribers that do not read add to the delay of the others.
     Stalled(targets::Options),
+    /// What each of many attacks adds to the time from publish to flush for 1,000 honest subscribers.
+    Attack(targets::Options),
     /// A fan-out by one shard and by two.
     Shards(targets::Options),
     /// A server that does the least that the work takes. Started by `peers`.
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Cliff(options) => targets::run(Target::Cliff, &options),
         Command::Slices(options) => targets::run(Target::Slices, &options),
         Command::Stalled(options) => targets::run(Target::Stalled, &options),
+        Command::Attack(options) => targets::run(Target::Attack, &options),
         Command::Shards(options) => targets::run(Target::Shards, &options),
         Command::Floor(options) => floor::serve(&options).map_err(Into::into),
     };

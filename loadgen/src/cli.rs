@@ -4,6 +4,7 @@
 //! starts can be carried out.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -18,6 +19,7 @@ use crate::payload::{PAYLOAD_BYTES_MIN, SEQUENCE_MAX};
 use crate::plan::{Kind, Plan};
 use crate::scenario::Pace;
 use crate::target::{Header, Request, Target};
+use crate::tls::{TlsPlan, Trust};
 
 const PAYLOAD_DEFAULT: usize = 64;
 /// Bytes that one sender may have in flight.
@@ -204,6 +206,15 @@ struct Common {
     /// Address to connect from, or an IPv4 range such as 127.0.0.2-127.0.0.20; each has about 28,000 ports
     #[arg(long, value_name = "IP[-IP]", value_parser = sources)]
     source: Option<Sources>,
+    /// For wss://: file of the certificates (PEM) to trust, in place of the system's authorities
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    ca: Option<PathBuf>,
+    /// For wss://: name to ask for and to look for in the certificate [default: the URL's host]
+    #[arg(long, value_name = "NAME")]
+    sni: Option<String>,
+    /// For wss://: accept any certificate
+    #[arg(long)]
+    insecure: bool,
     /// Print one JSON object on standard output instead of text
     #[arg(long)]
     json: bool,
@@ -227,7 +238,7 @@ impl Cli {
     /// The run that was asked for. An error carries the text for the user.
     pub fn into_plan(self) -> Result<Plan, clap::Error> {
         let plan = match self.scenario {
-            None => default_plan(),
+            None => Ok(default_plan()),
             Some(Scenario::Echo(Echo { url, connections, load, common })) => {
                 let (url, load) = (Urls { target: url, publisher_query: None }, Some(load));
                 build(Kind::Echo, url, connections, load, common)
@@ -241,8 +252,8 @@ impl Cli {
                 build(Kind::Idle, url, connections, None, common)
             }
         };
-        check(&plan).map_err(|text| Cli::command().error(ErrorKind::ValueValidation, text))?;
-        Ok(plan)
+        plan.and_then(|plan| check(&plan).map(|()| plan))
+            .map_err(|text| Cli::command().error(ErrorKind::ValueValidation, text))
     }
 }
 
@@ -261,10 +272,11 @@ fn default_plan() -> Plan {
     load.rate = Some(DEFAULT_RATE);
     common.duration = DEFAULT_DURATION;
     let url = Urls { target: url, publisher_query };
-    Plan { is_default: true, ..build(Kind::Fanout { publishers }, url, connections, Some(load), common) }
+    let plan = build(Kind::Fanout { publishers }, url, connections, Some(load), common);
+    Plan { is_default: true, ..plan.expect("the defaults of fanout are valid") }
 }
 
-fn build(kind: Kind, urls: Urls, connections: usize, load: Option<Load>, common: Common) -> Plan {
+fn build(kind: Kind, urls: Urls, connections: usize, load: Option<Load>, common: Common) -> Result<Plan, String> {
     let publishers = if let Kind::Fanout { publishers } = kind { publishers } else { 0 };
     let request = |target: &Target| Request::new(target, &common.header, common.subprotocol.as_deref());
     // More threads than connections would have nothing to do.
@@ -274,11 +286,13 @@ fn build(kind: Kind, urls: Urls, connections: usize, load: Option<Load>, common:
         Some(rate) => Pace::Open { rate },
         None => Pace::Closed { in_flight: load.in_flight },
     });
-    Plan {
+    let tls = tls_plan(&urls.target, &common)?;
+    Ok(Plan {
         kind,
         request: request(&urls.target),
         publisher_request: request(&urls.target.with_query(urls.publisher_query.as_deref().unwrap_or_default())),
         target: urls.target,
+        tls,
         connections,
         pace,
         payload_bytes: load.as_ref().map_or(PAYLOAD_BYTES_MIN, |load| load.payload),
@@ -294,7 +308,22 @@ fn build(kind: Kind, urls: Urls, connections: usize, load: Option<Load>, common:
         threads: threads.min(connections + publishers),
         sources: common.source.map_or(Vec::new(), |sources| sources.0),
         is_default: false,
+    })
+}
+
+/// How TLS is spoken, if it is.
+fn tls_plan(target: &Target, common: &Common) -> Result<Option<TlsPlan>, String> {
+    if !target.is_secure() {
+        let given = common.ca.is_some() || common.sni.is_some() || common.insecure;
+        return if given { Err("--ca, --sni and --insecure are for wss:// URLs\n".to_owned()) } else { Ok(None) };
     }
+    let trust = match &common.ca {
+        Some(path) => Trust::File(path),
+        None if common.insecure => Trust::Anybody,
+        None => Trust::System,
+    };
+    let name = common.sni.as_deref().unwrap_or(target.host());
+    TlsPlan::new(trust, name).map(Some).map_err(|text| text + "\n")
 }
 
 /// What no flag can check alone.

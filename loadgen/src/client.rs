@@ -4,6 +4,7 @@
 //! in here; what messages mean is for `scenario`. An open client that is idle
 //! holds no buffer.
 
+use wsgate::buffer::BufferPool;
 use wsgate::proto::Role;
 use wsgate::proto::close::CloseCode;
 use wsgate::proto::frame::{self, FrameHeader, HEADER_BYTES_MAX, MessageKind, OpCode};
@@ -30,6 +31,10 @@ pub struct Tools {
     pub random: Random,
     /// Buffers for cut frames.
     pub pool: AssemblyPool,
+    /// Buffers of TLS streams.
+    pub buffers: BufferPool,
+    /// What TLS records say, while it is read.
+    pub plaintext: Vec<u8>,
     /// What servers are held to.
     pub rules: ReaderRules,
 }
@@ -38,7 +43,7 @@ impl Tools {
     /// Accepts messages of up to `message_bytes_max` bytes.
     pub fn new(random: Random, message_bytes_max: usize) -> Self {
         let rules = ReaderRules { role: Role::Client, message_bytes_max };
-        Self { random, pool: AssemblyPool::default(), rules }
+        Self { random, pool: AssemblyPool::default(), buffers: BufferPool::default(), plaintext: Vec::new(), rules }
     }
 }
 

@@ -166,6 +166,6 @@ fn messages_are_masked_with_a_fresh_key_each_and_read_back() {
     let mut bytes = second.to_vec();
     let mut reader = MessageReader::default();
     let event = reader.next(&mut &mut bytes[..], &rules, &mut AssemblyPool::default()).unwrap().unwrap();
-    let FrameEvent::Message { kind: MessageKind::Text, payload: read } = event else { panic!("{event:?}") };
+    let FrameEvent::Message { kind: MessageKind::Text, payload: read, .. } = event else { panic!("{event:?}") };
     assert_eq!(payload.read(read), Reading::Ours(stamp));
 }

@@ -1,4 +1,4 @@
-//! One socket and its client: connecting, reading, writing.
+//! One socket and its client: connecting, reading, writing, with TLS or without.
 //!
 //! Owner: `worker`. Never blocks.
 
@@ -8,7 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use mio::net::TcpStream;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
+use wsgate::buffer::BufferPool;
 use wsgate::time::Time;
+use wsgate::tls::{ClientStream, RECORD_PLAINTEXT_BYTES_MAX};
 
 use crate::client::Client;
 use crate::failure::Failure;
@@ -29,6 +31,7 @@ pub struct Connection {
     pub dirty: bool,
     connected: bool,
     stream: TcpStream,
+    tls: Option<Box<ClientStream>>,
 }
 
 /// What reading gave.
@@ -43,7 +46,7 @@ pub enum Received {
 }
 
 impl Connection {
-    /// Begins to connect. `out` holds the client's request.
+    /// Begins to connect. `out` holds the client's request; `tls` is a new stream.
     pub fn connect(
         member: usize,
         begun: Time,
@@ -51,9 +54,20 @@ impl Connection {
         source: Option<IpAddr>,
         client: Client,
         out: Vec<u8>,
+        tls: Option<ClientStream>,
     ) -> Result<Self, Failure> {
         let stream = open_socket(address, source).map_err(Failure::connect)?;
-        Ok(Self { member, begun, client, out, written: 0, dirty: false, connected: false, stream })
+        Ok(Self {
+            member,
+            begun,
+            client,
+            out,
+            written: 0,
+            dirty: false,
+            connected: false,
+            stream,
+            tls: tls.map(Box::new),
+        })
     }
 
     /// The socket, for registration.
@@ -95,13 +109,34 @@ impl Connection {
         }
     }
 
+    /// What received bytes say: themselves, or with TLS what they decrypt to.
+    pub fn read<'a>(
+        &mut self,
+        received: &'a mut [u8],
+        plaintext: &'a mut Vec<u8>,
+        pool: &mut BufferPool,
+    ) -> Result<&'a mut [u8], Failure> {
+        let Some(tls) = &mut self.tls else { return Ok(received) };
+        plaintext.clear();
+        let result = tls.receive(received, plaintext, pool);
+        if result.is_err() {
+            // The server learns why, if it takes it.
+            let _ = self.flush_ciphertext(pool);
+        }
+        result?;
+        Ok(plaintext)
+    }
+
     /// Bytes that wait to be written.
     pub fn unsent_bytes(&self) -> usize {
-        self.out.len() - self.written
+        self.out.len() - self.written + self.tls.as_ref().map_or(0, |tls| tls.unsent().len())
     }
 
     /// Writes what the socket takes. What is left goes when it is writable again.
-    pub fn flush(&mut self) -> Result<(), Failure> {
+    pub fn flush(&mut self, pool: &mut BufferPool) -> Result<(), Failure> {
+        if self.tls.is_some() {
+            return self.flush_encrypted(pool);
+        }
         while self.written < self.out.len() {
             match self.stream.write(&self.out[self.written..]) {
                 Ok(len) => self.written += len,
@@ -119,6 +154,44 @@ impl Connection {
         self.out.clear();
         self.written = 0;
         Ok(())
+    }
+
+    /// Encrypts a record when the one before it has left.
+    fn flush_encrypted(&mut self, pool: &mut BufferPool) -> Result<(), Failure> {
+        while self.flush_ciphertext(pool)? {
+            let Some(tls) = self.tls.as_mut().filter(|tls| tls.can_encrypt()) else { return Ok(()) };
+            if self.written == self.out.len() {
+                self.out.clear();
+                self.written = 0;
+                return Ok(());
+            }
+            let end = self.out.len().min(self.written + RECORD_PLAINTEXT_BYTES_MAX);
+            let encrypted = tls.encrypt(&self.out[self.written..end], pool);
+            encrypted.map_err(|error| Failure::ConnectionLost(io::Error::other(error)))?;
+            self.written = end;
+        }
+        Ok(())
+    }
+
+    /// Writes what is encrypted; whether the socket took all of it.
+    fn flush_ciphertext(&mut self, pool: &mut BufferPool) -> Result<bool, Failure> {
+        let Self { tls: Some(tls), stream, .. } = self else { return Ok(true) };
+        while !tls.unsent().is_empty() {
+            match stream.write(tls.unsent()) {
+                Ok(len) => tls.sent(len, pool),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(Failure::ConnectionLost(error)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Gives buffers back; the connection is over.
+    pub fn release(&mut self, pool: &mut BufferPool) {
+        if let Some(tls) = &mut self.tls {
+            tls.release(pool);
+        }
     }
 }
 

@@ -32,6 +32,9 @@ pub enum Failure {
     /// Connected, but no complete answer to the upgrade.
     #[error("no answer to the upgrade within {0:?}")]
     HandshakeTimeout(Duration),
+    /// TLS failed: the certificate is refused, or the server broke the protocol.
+    #[error("{0}")]
+    Tls(#[from] rustls::Error),
     /// The server broke the protocol.
     #[error("{0}")]
     Protocol(#[from] ProtocolError),
@@ -79,6 +82,7 @@ impl Failure {
             Self::HandshakeStatus { status, .. } => format!("handshake status {status}"),
             Self::HandshakeInvalid(_) => "handshake invalid".into(),
             Self::HandshakeTimeout(_) => "handshake timeout".into(),
+            Self::Tls(_) => "tls".into(),
             Self::Protocol(_) => "protocol error".into(),
             Self::ClosedByServer { code: Some(code), .. } => format!("closed by server {code}"),
             Self::ClosedByServer { code: None, .. } => "closed by server without code".into(),

@@ -9,6 +9,7 @@
 //!                      connector  who connects next, and how fast
 //!                      connection one socket and its client
 //!                      client     WebSocket, sans-IO
+//!                      tls        for wss://, on wsgate's
 //!                      scenario   what is sent when, what was received, sans-IO
 //! report <- tally, latency, failure
 //! ```
@@ -38,4 +39,5 @@ pub mod schedule;
 pub mod shared;
 pub mod tally;
 pub mod target;
+pub mod tls;
 pub mod worker;

@@ -8,6 +8,7 @@ use wsgate::proto::frame::MessageKind;
 use crate::scenario::Pace;
 use crate::schedule::Share;
 use crate::target::{Request, Target};
+use crate::tls::TlsPlan;
 
 /// Which scenario.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +46,8 @@ pub struct Plan {
     pub request: Request,
     /// The upgrade request of publishers.
     pub publisher_request: Request,
+    /// How, for `wss://`.
+    pub tls: Option<TlsPlan>,
     /// Connections; in a fan-out, subscribers.
     pub connections: usize,
     /// How fast messages are sent; idle connections send none.

@@ -12,9 +12,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 /// How long each of several addresses of a name is tried before the run.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A `ws://` URL.
+/// A `ws://` or `wss://` URL.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Target {
+    secure: bool,
     /// Host name or address, without brackets.
     host: String,
     port: u16,
@@ -44,6 +45,16 @@ impl Target {
         Ok(addresses.iter().find(open).copied().unwrap_or(first))
     }
 
+    /// Whether it is spoken to over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// Host name or address, without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// This is where wsgate listens unless it is told otherwise.
     pub fn is_local_default(&self) -> bool {
         matches!(self.host.as_str(), "127.0.0.1" | "localhost") && self.port == 8000
@@ -52,25 +63,27 @@ impl Target {
     /// `host:port` as it stands in the `Host` header.
     fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == 80 { host } else { format!("{host}:{}", self.port) }
+        if self.port == default_port(self.secure) { host } else { format!("{host}:{}", self.port) }
     }
+}
+
+fn default_port(secure: bool) -> u16 {
+    if secure { 443 } else { 80 }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ws://{}{}", self.authority(), self.path)
+        let scheme = if self.secure { "wss" } else { "ws" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.path)
     }
 }
 
 /// Why a URL is refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TargetError {
-    /// Not `ws://`.
-    #[error("{0:?} does not begin with ws://, such as ws://127.0.0.1:8000/echo")]
+    /// Neither `ws://` nor `wss://`.
+    #[error("{0:?} does not begin with ws:// or wss://, such as ws://127.0.0.1:8000/echo")]
     Scheme(String),
-    /// TLS.
-    #[error("wss:// is not supported yet; use the server's ws:// port")]
-    Tls,
     /// No host.
     #[error("{0:?} names no host")]
     Host(String),
@@ -87,16 +100,14 @@ impl FromStr for Target {
 
     fn from_str(url: &str) -> Result<Self, TargetError> {
         let scheme = |name: &str| url.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-        if scheme("wss://") {
-            return Err(TargetError::Tls);
-        }
-        if !scheme("ws://") {
+        let secure = scheme("wss://");
+        if !secure && !scheme("ws://") {
             return Err(TargetError::Scheme(url.to_owned()));
         }
         if let Some(odd) = url.chars().find(|c| !c.is_ascii_graphic()) {
             return Err(TargetError::Byte(odd));
         }
-        let rest = url[5..].split('#').next().unwrap_or_default();
+        let rest = url[if secure { 6 } else { 5 }..].split('#').next().unwrap_or_default();
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         // A bracketed IPv6 address has colons of its own.
         let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -110,12 +121,12 @@ impl FromStr for Target {
             return Err(TargetError::Host(url.to_owned()));
         }
         let port = match port.map(|port| (port, port.parse())) {
-            None => 80,
+            None => default_port(secure),
             Some((_, Ok(port))) if port != 0 => port,
             Some((port, _)) => return Err(TargetError::Port(port.to_owned())),
         };
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        Ok(Self { host: host.to_owned(), port, path })
+        Ok(Self { secure, host: host.to_owned(), port, path })
     }
 }
 
@@ -196,6 +207,8 @@ mod tests {
             ("ws://127.0.0.1:8000/echo", "ws://127.0.0.1:8000/echo"),
             ("WS://example.org", "ws://example.org/"),
             ("ws://example.org:80?a=b", "ws://example.org/?a=b"),
+            ("WSS://example.org:443/a", "wss://example.org/a"),
+            ("wss://example.org:80", "wss://example.org:80/"),
             ("ws://[::1]:9001/a/b?c#d", "ws://[::1]:9001/a/b?c"),
         ] {
             assert_eq!(url.parse::<Target>().unwrap().to_string(), shown);
@@ -206,7 +219,7 @@ mod tests {
     fn odd_urls_are_refused_with_the_reason() {
         for (url, error) in [
             ("http://a/", TargetError::Scheme("http://a/".into())),
-            ("wss://a/", TargetError::Tls),
+            ("wss:/a/", TargetError::Scheme("wss:/a/".into())),
             ("ws://:80/", TargetError::Host("ws://:80/".into())),
             ("ws://a:0/", TargetError::Port("0".into())),
             ("ws://a:x/", TargetError::Port("x".into())),

@@ -31,6 +31,7 @@ use crate::scenario::{Pace, Scenario};
 use crate::schedule::Window;
 use crate::shared::{Command, Counters, Counts, Reporter, Stage};
 use crate::tally::{Connections, Outcome};
+use crate::tls::TlsPlan;
 use wsgate::driver::clock::Clock;
 
 /// Token of the waker; connections have their slot.
@@ -271,7 +272,9 @@ impl Worker {
                 Received::End => return Err(End::Failed(Failure::Disconnected)),
             };
             let now = setup.clock.now();
-            let mut input = &mut receive_buffer[..len];
+            let Tools { plaintext, buffers, .. } = &mut *tools;
+            let mut plaintext = std::mem::take(plaintext);
+            let mut input = connection.read(&mut receive_buffer[..len], &mut plaintext, buffers)?;
             while let Some(event) = connection.client.next(&mut input, &mut connection.out, tools)? {
                 match event {
                     Event::Message(_) if matches!(phase, Phase::Closing(_)) => {} // Too late to count.
@@ -291,11 +294,12 @@ impl Worker {
                     }
                     Event::Closed { asked: true, .. } => {} // The server ends the stream.
                     Event::Closed { asked: false, code, reason } => {
-                        let _ = connection.flush(); // Our answer; the server may be gone already.
+                        let _ = connection.flush(&mut tools.buffers); // Our answer; the server may be gone already.
                         return Err(Failure::ClosedByServer { code: code.map(|code| code.0), reason }.into());
                     }
                 }
             }
+            tools.plaintext = plaintext;
             if len < receive_buffer.len() && !to_the_end {
                 emptied = true;
                 break;
@@ -309,7 +313,7 @@ impl Worker {
 
     fn flush(&mut self, slot: usize) -> Result<(), End> {
         let connection = &mut self.connections[slot];
-        connection.flush()?;
+        connection.flush(&mut self.tools.buffers)?;
         let bytes = connection.unsent_bytes();
         if bytes == 0 {
             recycle(&mut self.spares, std::mem::take(&mut connection.out), self.setup.payload.bytes());
@@ -391,7 +395,11 @@ impl Worker {
         let mut out = self.spares.pop().unwrap_or_default();
         let client = Client::new(request, &mut out, &mut self.tools.random);
         let begun = clock.now();
-        let mut connection = Connection::connect(member, begun, *address, source, client, out)?;
+        let mut tls = plan.tls.as_ref().map(TlsPlan::connect).transpose()?;
+        if let Some(tls) = &mut tls {
+            tls.begin(&mut self.tools.buffers)?;
+        }
+        let mut connection = Connection::connect(member, begun, *address, source, client, out, tls)?;
         let entry = self.connections.vacant_entry();
         let slot = entry.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -405,6 +413,7 @@ impl Worker {
     fn end(&mut self, slot: usize, end: End) {
         let mut connection = self.connections.remove(slot);
         connection.client.release(&mut self.tools);
+        connection.release(&mut self.tools.buffers);
         let member = connection.member;
         let counters = &mut self.outcome.connections;
         let was_open = self.slots[member] as usize == slot;

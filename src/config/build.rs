@@ -9,8 +9,8 @@ use rustix::process::{Resource, getrlimit};
 use super::choice::{Io, LogLevel, Mode};
 use super::layers::Layers;
 use super::secret::ApiKey;
-use super::value::{Kind, Value};
-use super::{Config, Limits, Security, Timeouts};
+use super::value::{Kind, Value, certificate_pair};
+use super::{CertificateFiles, Config, Drain, Limits, Security, Timeouts, Tls};
 use crate::policy::TopicPolicies;
 
 /// Descriptors that "auto" keeps from connections: listeners, event loops, the API's
@@ -72,8 +72,8 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
             pong_timeout: values.milliseconds("timeouts.pong_timeout_ms"),
             close: values.milliseconds("timeouts.close_ms"),
             unacknowledged: values.milliseconds("timeouts.unacknowledged_ms"),
-            drain: values.milliseconds("timeouts.drain_ms"),
         },
+        drain: drain(&values, development),
         slow_consumers: TopicPolicies::new(
             values.list("topics.slow_consumers").iter().filter_map(|rule| TopicPolicies::parse_rule(rule)).collect(),
         ),
@@ -84,6 +84,14 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
             anonymous_subscribe: anonymous.iter().any(|right| right == "subscribe"),
             anonymous_publish: anonymous.iter().any(|right| right == "publish"),
         },
+        tls: Tls {
+            certificates: (values.list("tls.certificates").iter())
+                .filter_map(|pair| certificate_pair(pair))
+                .map(|(certificates, key)| CertificateFiles { certificates: certificates.into(), key: key.into() })
+                .collect(),
+            only_version_1_3: values.word("tls.version_min", |word| Some(word == "1.3")).unwrap_or(false),
+            allow_plaintext: values.switch_or("tls.allow_plaintext", false),
+        },
         api_key: values.secret("admin_api.key"),
         body_bytes_max: values.whole("admin_api.body_bytes_max"),
         echo: values.switch_or("dialects.echo", development),
@@ -93,6 +101,19 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
 
 fn connections_auto(machine: &Machine) -> u64 {
     machine.files_max.map_or(u64::MAX, |files| files.saturating_sub(FILES_HEADROOM).max(files / 2))
+}
+
+/// Nobody has to notice that a gateway for one machine goes. Elsewhere "auto" leaves the
+/// last connections time to answer, and never takes more than half of what is left.
+fn drain(values: &Values<'_>, development: bool) -> Drain {
+    let deadline = values.milliseconds("drain.deadline_ms");
+    let (grace, spread) = (values.given_milliseconds("drain.grace_ms"), values.given_milliseconds("drain.spread_ms"));
+    let auto = |part: Duration, taken: Duration| {
+        if development { Duration::ZERO } else { part.min(deadline.saturating_sub(taken) / 2) }
+    };
+    let grace = grace.unwrap_or_else(|| auto(deadline / 5, spread.unwrap_or_default()));
+    let spread = spread.unwrap_or_else(|| auto(deadline * 2 / 5, grace));
+    Drain { grace, spread, deadline }
 }
 
 /// Values by key and type. A key or type that the table does not declare is a bug
@@ -139,6 +160,11 @@ impl Values<'_> {
 
     fn milliseconds(&self, key: &str) -> Duration {
         Duration::from_millis(self.whole(key) as u64)
+    }
+
+    /// Nothing for `auto`.
+    fn given_milliseconds(&self, key: &str) -> Option<Duration> {
+        (self.0.value(key) != &Value::Auto).then(|| self.milliseconds(key))
     }
 
     fn switch_or(&self, key: &str, auto: bool) -> bool {

@@ -47,25 +47,36 @@ pub struct Surroundings {
     pub machine: Machine,
 }
 
-/// Reads the whole configuration of this process: `args` with the program's name
-/// first, the environment, and the file in the working directory.
+impl Surroundings {
+    /// Those of this process.
+    pub fn here() -> Self {
+        Self { directory: PathBuf::new(), environment: std::env::vars_os().collect(), machine: Machine::here() }
+    }
+}
+
+/// Reads what the command line asks for, with everything else that it depends on handed
+/// in.
 ///
 /// # Errors
 /// Anything wrong in it, and the text of `--help` and `--version`: call
 /// [`ConfigError::exit`].
-pub fn parse(
-    args: impl IntoIterator<Item = OsString>,
-    environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Command, ConfigError> {
-    let environment = environment.into_iter().collect();
-    parse_in(args, &Surroundings { directory: PathBuf::new(), environment, machine: Machine::here() })
+pub fn parse_in(args: impl IntoIterator<Item = OsString>, surroundings: &Surroundings) -> Result<Command, ConfigError> {
+    Ok(match read(args, surroundings)? {
+        Asked::Serve(_, config) => Command::Serve(config),
+        Asked::Print(text) => Command::Print(text),
+    })
 }
 
-/// The same with everything else that it depends on handed in.
-///
-/// # Errors
-/// As [`parse`].
-pub fn parse_in(args: impl IntoIterator<Item = OsString>, surroundings: &Surroundings) -> Result<Command, ConfigError> {
+/// What the command line asks for, with what the configuration was made of.
+pub(super) enum Asked {
+    Serve(Layers, Box<Config>),
+    Print(String),
+}
+
+pub(super) fn read(
+    args: impl IntoIterator<Item = OsString>,
+    surroundings: &Surroundings,
+) -> Result<Asked, ConfigError> {
     let root = command().try_get_matches_from(args)?;
     // Flags may stand before and after each subcommand.
     let mut path = Vec::new();
@@ -75,13 +86,16 @@ pub fn parse_in(args: impl IntoIterator<Item = OsString>, surroundings: &Surroun
         levels.push(matches);
     }
     match path.as_slice() {
-        ["config", "example"] => Ok(Command::Print(example::sample_file())),
-        ["config", "reference"] => Ok(Command::Print(example::reference())),
+        ["config", "example"] => Ok(Asked::Print(example::sample_file())),
+        ["config", "reference"] => Ok(Asked::Print(example::reference())),
         ["config", "check"] => {
             let (layers, config) = load(&levels, surroundings)?;
-            Ok(Command::Print(example::in_force(&layers, &config)))
+            Ok(Asked::Print(example::in_force(&layers, &config)))
         }
-        _ => Ok(Command::Serve(Box::new(load(&levels, surroundings)?.1))),
+        _ => {
+            let (layers, config) = load(&levels, surroundings)?;
+            Ok(Asked::Serve(layers, Box::new(config)))
+        }
     }
 }
 
@@ -187,7 +201,7 @@ fn value_name(setting: &Setting) -> &'static str {
         Kind::Whole { unit: Unit::Bytes, .. } => "BYTES",
         Kind::Whole { unit: Unit::Milliseconds, .. } => "MS",
         Kind::Switch => "BOOL",
-        Kind::Subset(_) | Kind::Hosts { .. } | Kind::Policies => "LIST",
+        Kind::Subset(_) | Kind::Hosts { .. } | Kind::Policies | Kind::Certificates => "LIST",
         Kind::Secret => "SECRET",
     }
 }

@@ -1,6 +1,6 @@
 //! Why wsgate does not start with what it was given, and what to do about it.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use super::layers::Source;
@@ -68,7 +68,8 @@ impl ConfigError {
         match self {
             Self::CommandLine(error) => error.exit(),
             other => {
-                eprintln!("wsgate: {other}");
+                // Standard error may be on a full disk; the status says it all the same.
+                let _ = writeln!(io::stderr(), "wsgate: {other}");
                 std::process::exit(2)
             }
         }

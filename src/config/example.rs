@@ -27,7 +27,7 @@ pub(super) fn sample_file() -> String {
         }
         for setting in settings {
             let allowed = format!("Takes {}.", setting.allowed());
-            let names = format!("{}.", names(setting, ""));
+            let names = format!("{}. A change takes effect {}.", names(setting, ""), setting.takes_effect());
             text.push('\n');
             for paragraph in [format!("{} {}", setting.help, setting.reason), allowed, names] {
                 text += &wrap(&paragraph, "# ");
@@ -47,7 +47,9 @@ pub(super) fn reference() -> String {
          `{FILE_VARIABLE}`), into environment variables, or into flags. `wsgate config example` prints a file to \
          start from, `wsgate config check` what is in force and where it comes from. Wrong values and unknown keys \
          are refused at the start. Sizes may be written as `65536` or `\"64 KiB\"`; a list in a variable or flag has \
-         commas between its items."
+         commas between its items. On SIGHUP a running gateway reads all of this again: options whose change takes \
+         effect on SIGHUP are followed without closing a connection, a change of another one is named in the log, and \
+         if anything is wrong nothing changes."
     );
     text += &wrap(&introduction, "");
     text += "\n<!-- Printed by `wsgate config reference`: change src/config/table.rs, then print it anew. -->\n";
@@ -60,6 +62,7 @@ pub(super) fn reference() -> String {
             let _ = writeln!(text, "\n* Takes {}", setting.allowed());
             let _ = writeln!(text, "* Default: `{}`", setting.default_as_toml());
             let _ = writeln!(text, "* {}", names(setting, "`"));
+            let _ = writeln!(text, "* A change takes effect {}", setting.takes_effect());
         }
     }
     text
@@ -106,6 +109,8 @@ fn resolved(key: &str, config: &Config) -> String {
         "io" => config.io.word().to_owned(),
         "limits.connections_max" => config.limits.connections_max.to_string(),
         "limits.kernel_send_bytes" | "limits.kernel_receive_bytes" => "left to the system".to_owned(),
+        "drain.grace_ms" => config.drain.grace.as_millis().to_string(),
+        "drain.spread_ms" => config.drain.spread.as_millis().to_string(),
         "dialects.echo" => config.echo.to_string(),
         "dialects.greeting" => config.greeting.to_string(),
         _ => unreachable!("{key} has no auto"),

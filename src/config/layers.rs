@@ -49,6 +49,7 @@ impl fmt::Display for Source {
 }
 
 /// One option with the value that is in force.
+#[derive(Clone)]
 pub(super) struct Entry {
     pub(super) setting: &'static Setting,
     pub(super) value: Value,
@@ -63,6 +64,7 @@ impl Entry {
 }
 
 /// All options with the values that are in force.
+#[derive(Clone)]
 pub(super) struct Layers {
     pub(super) entries: Vec<Entry>,
     /// The file that was read, if any.

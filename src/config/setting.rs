@@ -3,7 +3,7 @@
 //! The declarations themselves are in `table`. Flags, environment variables, the
 //! sample file, the reference and the checks all derive from them.
 
-use super::table::{SECTIONS, SETTINGS};
+use super::table::{RELOADABLE, SECTIONS, SETTINGS};
 use super::value::{Given, Kind, Value};
 
 /// What every environment variable of wsgate begins with.
@@ -44,6 +44,17 @@ impl Setting {
     pub fn flag(&self) -> Option<String> {
         let visible = !matches!(self.kind, Kind::Secret);
         visible.then(|| self.key.replace(['.', '_'], "-"))
+    }
+
+    /// Whether a running gateway follows it on SIGHUP; else it takes effect at the next
+    /// start.
+    pub fn is_reloadable(&self) -> bool {
+        RELOADABLE.contains(&self.key)
+    }
+
+    /// When a change takes effect, in words.
+    pub(super) fn takes_effect(&self) -> &'static str {
+        if self.is_reloadable() { "on SIGHUP" } else { "at the next start" }
     }
 
     /// Which values it takes, to follow the words "it takes".
@@ -134,6 +145,11 @@ mod tests {
         assert_eq!((keys.len(), variables.len()), (SETTINGS.len(), SETTINGS.len()));
         assert_eq!(flags.len(), SETTINGS.iter().filter(|s| s.flag().is_some()).count());
         assert_eq!(by_section().map(|(_, _, settings)| settings.count()).sum::<usize>(), SETTINGS.len());
+    }
+
+    #[test]
+    fn what_is_reloadable_is_an_option() {
+        assert!(RELOADABLE.iter().all(|key| find(key).is_some()));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use super::choice::{Io, LogLevel, Mode};
 use super::setting::Setting;
-use super::value::Kind::{self, Address, Choice, Hosts, Policies, Secret, Subset, Switch};
+use super::value::Kind::{self, Address, Certificates, Choice, Hosts, Policies, Secret, Subset, Switch};
 use super::value::Unit;
 
 const KIB: u64 = 1024;
@@ -28,11 +28,24 @@ const fn milliseconds(min: u64, max: u64) -> Kind {
 pub(super) static SECTIONS: &[(&str, &str)] = &[
     ("", "Where wsgate listens, and with what."),
     ("security", "Who may connect, and do what."),
+    ("tls", "Certificates for wss://. Without any, clients are served in the clear."),
     ("admin_api", "The HTTP API for back ends and operators, on the admin address."),
     ("topics", "What is done for topics by their names."),
     ("limits", "Bounds, so that no client takes what belongs to the others."),
     ("timeouts", "How long wsgate waits."),
+    ("drain", "How wsgate goes down, on SIGTERM and SIGINT. A second signal stops it at once."),
     ("dialects", "Paths that only try out a connection."),
+];
+
+/// Options that a running gateway follows when it is told to read its configuration
+/// again (SIGHUP). All others take effect at the next start.
+pub(super) static RELOADABLE: &[&str] = &[
+    "log",
+    "security.anonymous",
+    "security.allowed_hosts",
+    "security.allowed_origins",
+    "admin_api.key",
+    "topics.slow_consumers",
 ];
 
 /// All options, in the order in which they are listed everywhere.
@@ -86,8 +99,8 @@ pub static SETTINGS: &[Setting] = &[
         kind: Switch,
         default: "false",
         help: "Whether production may listen without TLS.",
-        reason: "This version has no TLS: set it where a proxy in front ends TLS, or where nobody can listen in. \
-                 Development mode does not ask.",
+        reason: "Set it where a proxy in front ends TLS, or where nobody can listen in; not needed with \
+                 tls.certificates. Development mode does not ask.",
     },
     Setting {
         key: "security.anonymous",
@@ -110,6 +123,29 @@ pub static SETTINGS: &[Setting] = &[
         default: "",
         help: "Hosts whose web pages may connect from browsers.",
         reason: "A page may always connect to the host that it came from; other pages only when listed here.",
+    },
+    Setting {
+        key: "tls.certificates",
+        kind: Certificates,
+        default: "",
+        help: "Files with certificates and their private keys, in PEM; with any, clients speak TLS.",
+        reason: "A file of certificates has the server's own first, then those that lead to the root. A client gets \
+                 the first one that has the name which it asked for, or else the first of all. SIGHUP reads the files \
+                 anew.",
+    },
+    Setting {
+        key: "tls.version_min",
+        kind: Choice(&["1.2", "1.3"]),
+        default: "1.2",
+        help: "The oldest version of TLS that is spoken.",
+        reason: "All current clients speak 1.3; devices and phones of before 2019 may not.",
+    },
+    Setting {
+        key: "tls.allow_plaintext",
+        kind: Switch,
+        default: "false",
+        help: "Whether clients that do not speak TLS are served on the same port.",
+        reason: "For a change from ws:// to wss://. Without certificates everybody is served in the clear.",
     },
     Setting {
         key: "admin_api.key",
@@ -278,11 +314,29 @@ pub static SETTINGS: &[Setting] = &[
         reason: "Ends connections to machines that are gone (TCP_USER_TIMEOUT); the system's default is about 15 minutes.",
     },
     Setting {
-        key: "timeouts.drain_ms",
+        key: "drain.grace_ms",
+        kind: milliseconds(0, HOUR_MS),
+        default: "auto",
+        help: "From the signal until no connection and no publish is taken any more.",
+        reason: "Meanwhile /health says 503 and all else goes on, so that load balancers send nobody here any more before \
+                 the port is closed: longer than they take to notice. \"auto\" is a fifth of drain.deadline_ms in \
+                 production, and 0 in development mode.",
+    },
+    Setting {
+        key: "drain.spread_ms",
+        kind: milliseconds(0, HOUR_MS),
+        default: "auto",
+        help: "From the first connection that is closed to the last, in random order.",
+        reason: "Clients that are closed come back at once, so all together would be a storm for those that are left. \
+                 \"auto\" is two fifths of drain.deadline_ms in production, and 0 in development mode.",
+    },
+    Setting {
+        key: "drain.deadline_ms",
         kind: milliseconds(10, HOUR_MS),
-        default: "10000",
-        help: "From SIGTERM to the end of the process.",
-        reason: "Keep it below the patience of what stops wsgate (systemd: 90 s, Kubernetes: 30 s).",
+        default: "25000",
+        help: "From the signal to the end of the process; connections that are left are reset.",
+        reason: "Keep it below the patience of what stops wsgate (systemd: 90 s, Kubernetes: 30 s), and above \
+                 drain.grace_ms and drain.spread_ms together. Without connections the end comes after the grace.",
     },
     Setting {
         key: "dialects.echo",

@@ -14,6 +14,7 @@ pub(super) fn validate(layers: &Layers) -> Result<(), ConfigError> {
     refuse_io_uring(layers.entry("io"))?;
     refuse_one_address_for_two(layers)?;
     refuse_watermark_above_queue(layers)?;
+    refuse_drain_beyond_deadline(layers)?;
     if layers.value("mode") == &Value::Word(Mode::Production.word()) {
         refuse_undecided_production(layers)
     } else {
@@ -46,6 +47,22 @@ fn refuse_watermark_above_queue(layers: &Layers) -> Result<(), ConfigError> {
         }
         _ => Ok(()),
     }
+}
+
+/// What is left at the deadline is reset, so nobody can be told after it. What is "auto"
+/// takes what the others leave.
+fn refuse_drain_beyond_deadline(layers: &Layers) -> Result<(), ConfigError> {
+    let [grace, spread, deadline] =
+        ["drain.grace_ms", "drain.spread_ms", "drain.deadline_ms"].map(|key| layers.entry(key));
+    let milliseconds = |entry: &Entry| if let Value::Whole(number) = entry.value { number } else { 0 };
+    if milliseconds(grace) >= milliseconds(deadline) {
+        return Err(refusal(grace, &format!("less than {}", deadline.describe())));
+    }
+    if milliseconds(grace) + milliseconds(spread) >= milliseconds(deadline) {
+        let allowed = format!("less than what {} leaves of {}", grace.describe(), deadline.describe());
+        return Err(refusal(spread, &allowed));
+    }
+    Ok(())
 }
 
 fn refusal(entry: &Entry, allowed: &str) -> ConfigError {
@@ -101,9 +118,10 @@ fn undecided_lines(layers: &Layers) -> String {
     let anonymous = layers.entry("security.anonymous");
     let key = layers.entry("admin_api.key");
     let mut security = String::new();
-    if plaintext.value == Value::Switch(false) {
-        security += "# This version has no TLS: put a proxy in front that ends it, or be sure that\n\
-                     # nobody can listen in on the way.\n";
+    let encrypted = layers.value("tls.certificates") != &Value::List(Vec::new());
+    if plaintext.value == Value::Switch(false) && !encrypted {
+        security += "# Either write tls.certificates instead (see wsgate config example), or put a\n\
+                     # proxy in front that ends TLS, or be sure that nobody can listen in on the way.\n";
         security += &overruled(plaintext);
         security += "plaintext = true\n";
     }

@@ -55,6 +55,8 @@ pub enum Kind {
     },
     /// Rules of `topics.slow_consumers`.
     Policies,
+    /// Files of certificates with their keys.
+    Certificates,
     /// Text that is never shown. Given by file or environment only: flags are seen by
     /// everybody who may list processes.
     Secret,
@@ -114,6 +116,10 @@ impl Kind {
             (Self::Policies, _) => {
                 let rules = items(given)?;
                 rules.iter().all(|rule| TopicPolicies::parse_rule(rule).is_some()).then_some(Value::List(rules))
+            }
+            (Self::Certificates, _) => {
+                let pairs = items(given)?;
+                pairs.iter().all(|pair| certificate_pair(pair).is_some()).then_some(Value::List(pairs))
             }
             (Self::Secret, Given::Text(text)) if text.is_empty() => Some(Value::Secret(None)),
             (Self::Secret, Given::Text(text)) => {
@@ -177,6 +183,12 @@ impl fmt::Display for Kind {
                 "a list of \"PATTERN = POLICY\", where * in a pattern stands for any characters and the policy is one of {}",
                 words(&SlowConsumerPolicy::WORDS)
             ),
+            Self::Certificates => {
+                write!(
+                    f,
+                    "a list of \"CERTIFICATES = KEY\", two paths of PEM files, or of one path to both in one file"
+                )
+            }
             Self::Secret => write!(
                 f,
                 "{KEY_BYTES_MIN} to {KEY_BYTES_MAX} visible ASCII characters in quotes, without spaces; \"\" is none"
@@ -205,6 +217,12 @@ fn text_items(text: &str) -> Vec<String> {
         }
         None => text.split(',').map(|item| item.trim().to_owned()).collect(),
     }
+}
+
+/// The paths of certificates and key: `"chain.pem = key.pem"`, or one file with both.
+pub(super) fn certificate_pair(text: &str) -> Option<(&str, &str)> {
+    let (certificates, key) = text.split_once(" = ").map_or((text, text), |(a, b)| (a.trim(), b.trim()));
+    (!certificates.trim().is_empty() && !key.is_empty()).then_some((certificates, key))
 }
 
 /// A host as requests are compared with it: in lower case, IPv6 without brackets.
@@ -300,6 +318,17 @@ mod tests {
         for wrong in ["*", "https://example.com", "example.com:443", "a,,b", "a b", "[::1]:80"] {
             assert_eq!(kind.read(&text(wrong)), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn certificates_have_their_keys_beside_them_or_in_the_same_file() {
+        assert_eq!(certificate_pair("a b.pem = /k.pem"), Some(("a b.pem", "/k.pem")));
+        assert_eq!(certificate_pair("both.pem"), Some(("both.pem", "both.pem")));
+        assert_eq!(certificate_pair("a=b.pem"), Some(("a=b.pem", "a=b.pem")));
+        for wrong in ["", " ", " = k.pem", "a.pem = "] {
+            assert_eq!(certificate_pair(wrong), None, "{wrong:?}");
+        }
+        assert_eq!(Kind::Certificates.read(&text("")), Some(Value::List(Vec::new())));
     }
 
     #[test]

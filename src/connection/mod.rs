@@ -11,6 +11,7 @@ mod outbound;
 mod overflow;
 mod state;
 mod timer;
+mod transport;
 
 use std::io::IoSlice;
 use std::rc::Rc;
@@ -18,6 +19,7 @@ use std::rc::Rc;
 pub use outbound::OutboundPool;
 pub use state::Accepted;
 pub use timer::{Deadlines, Expired};
+pub use transport::{TlsFailure, TlsSettings};
 
 use crate::buffer::Batch;
 use crate::proto::close::{CloseCode, CloseFrame};
@@ -29,6 +31,7 @@ use crate::time::Time;
 use outbound::Outbound;
 use state::State;
 use timer::Keepalive;
+use transport::Transport;
 
 /// What may wait in a connection's queue.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +68,7 @@ pub type Segments<'a> = ([IoSlice<'a>; crate::limits::SEGMENTS_PER_SEND_MAX], us
 #[derive(Debug)]
 pub struct Connection {
     state: State,
+    transport: Transport,
     reader: MessageReader,
     outbound: Outbound,
     keepalive: Keepalive,
@@ -83,6 +87,7 @@ impl Connection {
     pub fn new(now: Time) -> Self {
         Self {
             state: State::Handshake { head: Vec::new(), searched: 0, since: now },
+            transport: Transport::Plain,
             reader: MessageReader::default(),
             outbound: Outbound::default(),
             keepalive: Keepalive::new(now),
@@ -161,7 +166,18 @@ impl Connection {
         self.outbound.append_frame(kind.opcode(), payload, pool);
     }
 
-    /// Whether published bytes can go straight to the transport, with no queue between.
+    /// The same with a message that becomes the reply's payload as it is.
+    pub fn reply_with(&mut self, kind: MessageKind, message: Vec<u8>, pool: &mut OutboundPool) {
+        self.outbound.append_frame_of(kind.opcode(), message, pool);
+    }
+
+    /// Queues replies that are framed already, of which the transport took the beginning.
+    /// They come before all that is queued.
+    pub fn keep_replies(&mut self, frames: &[u8], pool: &mut OutboundPool) {
+        self.outbound.prepend(frames, pool);
+    }
+
+    /// Whether bytes can go straight to the transport, with no queue between.
     pub fn takes_directly(&self) -> bool {
         self.is_open() && !self.blocked && self.outbound.bytes() == 0
     }
@@ -280,6 +296,7 @@ impl Connection {
     pub fn drop_queue(&mut self, pool: &mut OutboundPool) {
         debug_assert!(self.is_closed());
         self.outbound.clear(pool);
+        self.transport.release(pool);
     }
 
     /// What the transport is to do next.
@@ -287,10 +304,15 @@ impl Connection {
         if let State::Closed { abort } = self.state {
             return Output::Close { abort };
         }
-        if let Some(bytes) = self.outbound.single() {
+        if self.is_secured() {
+            // What waits in the queue is offered once it is encrypted.
+            let unsent = self.transport.unsent();
+            if !unsent.is_empty() {
+                return Output::Send(unsent);
+            }
+        } else if let Some(bytes) = self.outbound.single() {
             return Output::Send(bytes);
-        }
-        if self.outbound.bytes() > 0 {
+        } else if self.outbound.bytes() > 0 {
             return Output::SendSegments(self.outbound.segments());
         }
         match self.state {
@@ -317,6 +339,7 @@ impl Connection {
     /// Returns what is held to the pools; the connection is over.
     pub fn release(mut self, pool: &mut OutboundPool) -> MessageReader {
         self.outbound.clear(pool);
+        self.transport.release(pool);
         self.reader
     }
 }

@@ -12,7 +12,9 @@ use super::Segments;
 use crate::buffer::{Batch, BufferPool, RetainedBytes};
 use crate::limits::SEGMENTS_PER_SEND_MAX;
 use crate::proto::close::CloseCode;
+use crate::proto::copy;
 use crate::proto::frame::{self, CONTROL_PAYLOAD_BYTES_MAX, OpCode};
+use crate::tls::ServerStream;
 
 /// A private segment that has grown beyond this is left alone and a new one begun,
 /// so that appending never moves many bytes.
@@ -31,14 +33,33 @@ pub struct OutboundPool {
     buffers: BufferPool,
     /// Bytes of batches that wait in queues.
     retained: RetainedBytes,
-    /// Bytes of replies and control frames that wait in queues.
+    /// Bytes of memory of the buffers in which replies and control frames wait.
     private_bytes: u64,
+    /// Bytes that are encrypted and that transports have not taken.
+    ciphertext_bytes: u64,
 }
 
 impl OutboundPool {
+    /// An empty buffer for about so many bytes, for a message that may become a reply.
+    pub fn take_buffer(&mut self, bytes: usize) -> Vec<u8> {
+        self.buffers.take(bytes)
+    }
+
     /// Bytes of memory that queues keep alive. A batch that waits in several counts once.
     pub fn waiting_bytes(&self) -> u64 {
-        self.retained.get() + self.private_bytes
+        self.retained.get() + self.private_bytes + self.ciphertext_bytes
+    }
+
+    /// Does something with a TLS stream and counts the ciphertext that it adds or takes.
+    pub(super) fn count_ciphertext<T>(
+        &mut self,
+        stream: &mut ServerStream,
+        change: impl FnOnce(&mut ServerStream, &mut BufferPool) -> T,
+    ) -> T {
+        self.ciphertext_bytes -= stream.unsent().len() as u64;
+        let result = change(stream, &mut self.buffers);
+        self.ciphertext_bytes += stream.unsent().len() as u64;
+        result
     }
 }
 
@@ -99,7 +120,30 @@ impl Outbound {
 
     /// Queues a frame for this peer alone.
     pub(super) fn append_frame(&mut self, opcode: OpCode, payload: &[u8], pool: &mut OutboundPool) {
-        self.append_with(pool, |out| frame::append_server(out, opcode, payload));
+        self.append_with(payload.len(), pool, |out| frame::append_server(out, opcode, payload));
+    }
+
+    /// The same with a payload that becomes part of the queue as it is.
+    pub(super) fn append_frame_of(&mut self, opcode: OpCode, payload: Vec<u8>, pool: &mut OutboundPool) {
+        self.append_with(0, pool, |out| frame::append_server_header(out, opcode, payload.len()));
+        if let Some(queue) = &mut self.0 {
+            queue.bytes += payload.len();
+            queue.private_bytes += payload.len();
+            pool.private_bytes += payload.capacity() as u64;
+            queue.segments.push_back(Segment::Private(payload));
+        }
+    }
+
+    /// Queues bytes before all others; none of those may have left in part.
+    pub(super) fn prepend(&mut self, bytes: &[u8], pool: &mut OutboundPool) {
+        let mut buffer = pool.buffers.take(bytes.len());
+        copy::append(&mut buffer, bytes);
+        pool.private_bytes += buffer.capacity() as u64;
+        let queue = self.queue(pool);
+        debug_assert_eq!(queue.first_sent, 0);
+        queue.segments.push_front(Segment::Private(buffer));
+        queue.bytes += bytes.len();
+        queue.private_bytes += bytes.len();
     }
 
     /// Queues a Close frame; words that do not fit are cut at a character's end.
@@ -115,8 +159,8 @@ impl Outbound {
         self.append_frame(OpCode::Close, &body[..len], pool);
     }
 
-    /// Queues what `write` appends to a buffer.
-    pub(super) fn append_with(&mut self, pool: &mut OutboundPool, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Queues what `write` appends to a buffer, about so many bytes.
+    pub(super) fn append_with(&mut self, bytes: usize, pool: &mut OutboundPool, write: impl FnOnce(&mut Vec<u8>)) {
         self.queue(pool);
         let Some(queue) = &mut self.0 else { return };
         let open = match queue.segments.back() {
@@ -124,14 +168,16 @@ impl Outbound {
             _ => false,
         };
         if !open {
-            queue.segments.push_back(Segment::Private(pool.buffers.take()));
+            let buffer = pool.buffers.take(bytes);
+            pool.private_bytes += buffer.capacity() as u64;
+            queue.segments.push_back(Segment::Private(buffer));
         }
         if let Some(Segment::Private(bytes)) = queue.segments.back_mut() {
-            let before = bytes.len();
+            let (len, capacity) = (bytes.len(), bytes.capacity());
             write(bytes);
-            queue.bytes += bytes.len() - before;
-            queue.private_bytes += bytes.len() - before;
-            pool.private_bytes += (bytes.len() - before) as u64;
+            queue.bytes += bytes.len() - len;
+            queue.private_bytes += bytes.len() - len;
+            pool.private_bytes += (bytes.capacity() - capacity) as u64;
         }
     }
 
@@ -159,6 +205,20 @@ impl Outbound {
         (slices, count)
     }
 
+    /// Copies at most so many bytes from the front to `into`.
+    pub(super) fn gather(&self, bytes_max: usize, into: &mut Vec<u8>) {
+        into.clear();
+        let Some(queue) = &self.0 else { return };
+        let mut skip = queue.first_sent;
+        for segment in &queue.segments {
+            let bytes = &segment.as_bytes()[std::mem::take(&mut skip)..];
+            into.extend_from_slice(&bytes[..bytes.len().min(bytes_max - into.len())]);
+            if into.len() == bytes_max {
+                return;
+            }
+        }
+    }
+
     /// The transport took `n` bytes from the front.
     pub(super) fn sent(&mut self, n: usize, pool: &mut OutboundPool) {
         let Some(queue) = &mut self.0 else {
@@ -173,7 +233,6 @@ impl Outbound {
             let taken = left.min(unsent);
             if matches!(first, Segment::Private(_)) {
                 queue.private_bytes -= taken;
-                pool.private_bytes -= taken as u64;
             }
             left -= taken;
             if taken < unsent {
@@ -182,6 +241,7 @@ impl Outbound {
             }
             queue.first_sent = 0;
             if let Some(Segment::Private(buffer)) = queue.segments.pop_front() {
+                pool.private_bytes -= buffer.capacity() as u64;
                 pool.buffers.put(buffer);
             }
         }
@@ -193,9 +253,9 @@ impl Outbound {
     /// Drops everything and holds no memory.
     pub(super) fn clear(&mut self, pool: &mut OutboundPool) {
         let Some(mut queue) = self.0.take() else { return };
-        pool.private_bytes -= queue.private_bytes as u64;
         for segment in queue.segments.drain(..) {
             if let Segment::Private(buffer) = segment {
+                pool.private_bytes -= buffer.capacity() as u64;
                 pool.buffers.put(buffer);
             }
         }

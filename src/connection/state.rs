@@ -133,7 +133,7 @@ impl Connection {
 
     /// Answers the upgrade; frames may follow.
     pub fn open(&mut self, upgrade: &Upgrade, pool: &mut OutboundPool) {
-        self.outbound.append_with(pool, |out| upgrade.append_response(out));
+        self.outbound.append_with(0, pool, |out| upgrade.append_response(out));
         if !self.is_open() {
             self.enter(State::Open);
         }
@@ -148,7 +148,7 @@ impl Connection {
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         self.reason.get_or_insert(reason);
-        self.outbound.append_with(pool, write);
+        self.outbound.append_with(0, pool, write);
         self.enter(State::Finishing { since: now, end_sent: false });
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -11,14 +12,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use super::shards::Shards;
-use super::{ControlSettings, Phase, metrics, publish};
+use super::{ApiOptions, ControlSettings, Phase, metrics, publish};
 use crate::origin::OriginPolicy;
-use crate::stats::ShardStats;
+use crate::stats::{ProcessStats, ShardStats};
 
 /// The header that carries the API key.
 const API_KEY_HEADER: &str = "x-api-key";
+/// How long requests that are under way when the gateway has stopped may take to end.
+const STOP_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -27,11 +31,16 @@ pub(super) struct Api {
     pub(super) shards: Shards,
     pub(super) stats: Arc<[Arc<ShardStats>]>,
     phases: watch::Receiver<Phase>,
+    options: watch::Receiver<ApiOptions>,
 }
 
 impl Api {
     pub(super) fn body_bytes_max(&self) -> usize {
         self.settings.body_bytes_max
+    }
+
+    pub(super) fn process(&self) -> &Arc<ProcessStats> {
+        &self.settings.process
     }
 }
 
@@ -46,11 +55,13 @@ pub(super) async fn serve(
     listener: TcpListener,
     shards: Shards,
     stats: Arc<[Arc<ShardStats>]>,
-    mut phases: watch::Receiver<Phase>,
+    phases: watch::Receiver<Phase>,
+    options: watch::Receiver<ApiOptions>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let body_bytes_max = settings.body_bytes_max;
-    let api = Api { settings: Arc::new(settings), shards, stats, phases: phases.clone() };
+    let deadline = settings.drain.deadline;
+    let api = Api { settings: Arc::new(settings), shards, stats, phases: phases.clone(), options };
     let router = Router::new()
         .route("/topics/", post(publish::publish))
         .route("/topics/{*topic}", post(publish::publish))
@@ -63,18 +74,33 @@ pub(super) async fn serve(
         .layer(middleware::from_fn_with_state(api.clone(), check_origin))
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .with_state(api);
-    // Connections that are open when the process stops are cut: all answers are given
-    // within the shards' drain.
+    // Who has published and waits for the answer gets it; idle connections end at once.
+    let serving = axum::serve(listener, router).with_graceful_shutdown(is_stopping(phases.clone()));
     tokio::select! {
-        result = axum::serve(listener, router) => result,
-        _ = phases.wait_for(|phase| *phase == Phase::Stopping) => Ok(()),
+        result = serving => result,
+        () = patience_is_over(phases, deadline) => Ok(()),
     }
+}
+
+async fn is_stopping(mut phases: watch::Receiver<Phase>) {
+    // The sender is gone only after it has said so.
+    let _ = phases.wait_for(|phase| *phase == Phase::Stopping).await;
+}
+
+/// Comes a moment after the gateway has stopped, and not after the time that it has for
+/// going down.
+async fn patience_is_over(mut phases: watch::Receiver<Phase>, deadline: Duration) {
+    let _ = phases.wait_for(|phase| *phase >= Phase::Draining).await;
+    let deadline = Instant::now() + deadline;
+    is_stopping(phases).await;
+    sleep_until(deadline.min(Instant::now() + STOP_PATIENCE)).await;
 }
 
 /// Pages of elsewhere must not publish through a browser that can reach us, nor pages
 /// whose name was rebound to our address.
 async fn check_origin(State(api): State<Api>, request: Request, next: Next) -> Response {
-    if let Some((status, words)) = wrong_origin(&api.settings.origin, request.headers()) {
+    let policy = api.options.borrow().shards.origin.clone();
+    if let Some((status, words)) = wrong_origin(&policy, request.headers()) {
         return error(status, words);
     }
     next.run(request).await
@@ -95,7 +121,8 @@ fn wrong_origin(policy: &OriginPolicy, headers: &HeaderMap) -> Option<(StatusCod
 }
 
 async fn check_key(State(api): State<Api>, request: Request, next: Next) -> Response {
-    if let Some(key) = &api.settings.api_key {
+    let key = api.options.borrow().api_key.clone();
+    if let Some(key) = key {
         let given = request.headers().get(API_KEY_HEADER).map(|value| value.as_bytes());
         if !given.is_some_and(|given| key.matches(given)) {
             let words = match given {

@@ -16,14 +16,14 @@ use prometheus_client::registry::{Registry, Unit};
 use super::api::{Api, error};
 use super::process;
 use crate::proto::handshake::Status;
-use crate::stats::{Cell, CloseReason, ShardStats, TURN_BUCKETS_US, TurnTimes};
+use crate::stats::{Cell, CloseReason, Durations, ProcessStats, ReloadResult, ShardStats};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Answers a scrape.
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
     let mut registry = Registry::with_prefix("wsgate");
-    registry.register_collector(Box::new(Scrape(api.stats)));
+    registry.register_collector(Box::new(Scrape { process: api.process().clone(), shards: api.stats }));
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &registry) {
         Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
@@ -35,7 +35,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
 type Number = (&'static str, &'static str, fn(&ShardStats) -> &Cell);
 
 /// Numbers that only grow; the text adds `_total` to their names.
-const COUNTERS: [Number; 15] = [
+const COUNTERS: [Number; 20] = [
     ("accepted", "Connections accepted", |s| &s.accepted),
     ("messages_received", "Whole messages received from clients", |s| &s.messages_in),
     ("received_bytes", "Bytes read from client sockets", |s| &s.bytes_in),
@@ -48,13 +48,18 @@ const COUNTERS: [Number; 15] = [
     ("sends", "Send calls", |s| &s.sends),
     ("flushes", "Connections that a turn sent something to, each once for each turn", |s| &s.flushes),
     ("short_sends", "Send calls that took less than they were given", |s| &s.sends_short),
+    ("tls_handshakes", "TLS handshakes completed", |s| &s.tls_handshakes),
+    ("tls_handshakes_failed", "TLS handshakes that failed, took too long or were left", |s| &s.tls_handshakes_failed),
+    ("tls_handshakes_deferred", "Times that a TLS handshake waited for the next turn", |s| &s.tls_handshakes_deferred),
+    ("tls_plaintext_refused", "Plain requests where only TLS is spoken", |s| &s.tls_plaintext_refused),
+    ("tls_truncated", "TLS streams that ended without close_notify", |s| &s.tls_truncated),
     ("accept_pauses", "Times that accepting paused for want of descriptors or room", |s| &s.accept_pauses),
     ("envelopes", "Envelopes sent to other threads", |s| &s.envelopes_out),
     ("wakes", "Times that another thread had to be woken", |s| &s.wakes),
 ];
 
 /// Numbers that go up and down.
-const GAUGES: [Number; 9] = [
+const GAUGES: [Number; 12] = [
     ("connections", "Connections open, in any state", |s| &s.connections),
     ("topics", "Topics in the table, those without subscribers included", |s| &s.topics),
     ("subscriptions", "Subscriptions of clients", |s| &s.subscriptions),
@@ -62,18 +67,26 @@ const GAUGES: [Number; 9] = [
     ("queue_memory_bytes", "Memory that queues keep alive; a message in several counts once", |s| {
         &s.queue_memory_bytes
     }),
+    ("assembly_memory_bytes", "Memory of messages that have arrived in part", |s| &s.assembly_memory_bytes),
     ("connection_memory_bytes", "Memory of the connection table and its timers", |s| &s.connection_memory_bytes),
     ("topic_memory_bytes", "Memory of topics, their names, members and subscriptions", |s| &s.topic_memory_bytes),
     ("overflow_bytes", "Bytes waiting because another shard's mailbox is full", |s| &s.overflow_bytes),
+    ("drain_phase", "Going down: 0 no, 1 announced, 2 and 3 listeners close, 4 connections are told to go", |s| {
+        &s.drain_phase
+    }),
+    ("drain_left", "Connections that have not been told to go, once that has begun", |s| &s.drain_left),
     ("accept_paused", "1 while accepting pauses for want of descriptors or room", |s| &s.accept_paused),
 ];
 
 #[derive(Debug)]
-struct Scrape(Arc<[Arc<ShardStats>]>);
+struct Scrape {
+    process: Arc<ProcessStats>,
+    shards: Arc<[Arc<ShardStats>]>,
+}
 
 impl Scrape {
     fn shards(&self) -> impl Iterator<Item = (String, &ShardStats)> {
-        self.0.iter().enumerate().map(|(index, stats)| (index.to_string(), &**stats))
+        self.shards.iter().enumerate().map(|(index, stats)| (index.to_string(), &**stats))
     }
 }
 
@@ -111,7 +124,19 @@ impl Collector for Scrape {
             |s| &s.closes,
         )?;
         encode_process(&mut encoder)?;
-        self.encode_turns(encoder)
+        self.encode_reloads(&mut encoder)?;
+        self.encode_durations(
+            &mut encoder,
+            "loop_turn",
+            "Time that a turn of the event loop took, its waiting excluded: the loop's lag",
+            |s| &s.turns,
+        )?;
+        self.encode_durations(
+            &mut encoder,
+            "publish_to_flush",
+            "Time from a published message's arrival in a shard's turn until its last subscriber there was offered it",
+            |s| &s.publish_to_flush,
+        )
     }
 }
 
@@ -135,15 +160,28 @@ impl Scrape {
         Ok(())
     }
 
-    /// Turns of the event loops. What comes in during a turn waits for its end, so this
-    /// is the delay that the loop adds.
-    fn encode_turns(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Time that a turn of the event loop took, its waiting excluded: the loop's lag";
-        let mut family = encoder.encode_descriptor("loop_turn", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+    fn encode_reloads(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Configurations read again on SIGHUP, by what became of them";
+        let mut family = encoder.encode_descriptor("reloads", help, None, MetricType::Counter)?;
+        for (result, cell) in ReloadResult::LABELS.iter().zip(&self.process.reloads) {
+            encode_count(&mut family, &[("result", *result)], cell)?;
+        }
+        Ok(())
+    }
+
+    fn encode_durations<const BUCKETS: usize>(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        durations: fn(&ShardStats) -> &Durations<BUCKETS>,
+    ) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
         for (shard, stats) in self.shards() {
-            let buckets = turn_buckets(&stats.turns);
-            let sum = stats.turns.sum_ns.get() as f64 / 1e9;
-            let count = stats.turns.count();
+            let durations = durations(stats);
+            // The encoder adds the buckets up.
+            let buckets: Vec<_> = durations.buckets().collect();
+            let (sum, count) = (durations.sum_seconds(), durations.count());
             let labels = [("shard", shard)];
             family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
@@ -171,10 +209,4 @@ fn encode_count(
     cell: &Cell,
 ) -> fmt::Result {
     family.encode_family(labels)?.encode_counter::<NoLabelSet, _, u64>(&cell.get(), None)
-}
-
-/// Upper bounds in seconds with the turns in each bucket alone; the encoder adds up.
-fn turn_buckets(turns: &TurnTimes) -> Vec<(f64, u64)> {
-    let bounds = TURN_BUCKETS_US.iter().map(|&us| us as f64 / 1e6).chain([f64::INFINITY]);
-    bounds.zip(turns.buckets.iter().map(Cell::get)).collect()
 }

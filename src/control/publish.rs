@@ -52,7 +52,7 @@ pub(super) async fn publish(
             "epoch": format!("{:016x}", position.epoch),
         }))
         .into_response(),
-        Err(reason @ (PublishError::Busy | PublishError::TopicsFull(_))) => {
+        Err(reason @ (PublishError::Busy | PublishError::GoingAway | PublishError::TopicsFull(_))) => {
             let mut response = error(StatusCode::SERVICE_UNAVAILABLE, reason);
             response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
             response

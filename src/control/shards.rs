@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
-use super::{ControlSettings, Phase};
-use crate::command::{Address, Envelope, Position, RequestToken, SharedMessage, TopicName, TopicsFull};
+use super::{ApiOptions, ControlSettings, DrainPlan, Phase};
+use crate::command::{
+    Address, DrainStep, Envelope, LiveOptions, Position, RequestToken, SharedMessage, TopicName, TopicsFull,
+};
 use crate::driver::mailbox::{Post, shard_addresses};
 use crate::hub::owner_of;
 use crate::id::ShardId;
@@ -25,6 +28,9 @@ pub(super) enum PublishError {
     /// Nothing has happened; try again.
     #[error("the gateway is busy: messages wait for a shard; try again later")]
     Busy,
+    /// Nothing has happened, and nothing will.
+    #[error("the gateway is shutting down; publish through another")]
+    GoingAway,
     /// Nothing has happened.
     #[error(transparent)]
     TopicsFull(#[from] TopicsFull),
@@ -52,17 +58,21 @@ impl Shards {
         post: Post,
         bell: Arc<Notify>,
         phases: watch::Receiver<Phase>,
+        options: watch::Receiver<ApiOptions>,
     ) -> Self {
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
         let task = Task {
             count: settings.shards,
             hash_seed: settings.hash_seed,
             overflow_bytes_max: settings.overflow_bytes_max,
+            live: settings.live.shards.clone(),
+            drain: settings.drain,
+            going_away: GoingAway::No,
             next_token: 0,
             publishing: HashMap::new(),
             probing: HashMap::new(),
         };
-        tokio::spawn(task.run(post, receiver, phases, bell));
+        tokio::spawn(task.run(post, receiver, phases, options, bell));
         Self { requests, count: settings.shards }
     }
 
@@ -88,7 +98,7 @@ impl Shards {
             asked.push((shard, sent.is_ok().then_some(answered)));
         }
         let mut stuck = Vec::new();
-        let deadline = tokio::time::Instant::now() + ANSWER_TIMEOUT;
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
         for (shard, answered) in asked {
             let turns = match answered {
                 Some(answered) => matches!(tokio::time::timeout_at(deadline, answered).await, Ok(Ok(()))),
@@ -102,11 +112,36 @@ impl Shards {
     }
 }
 
+/// How far the shards were told to go down.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum GoingAway {
+    No,
+    /// What is published is taken until then.
+    Announced {
+        until: Instant,
+    },
+    Now,
+}
+
+impl GoingAway {
+    /// Never, unless there is a grace that runs.
+    async fn grace_is_over(self) {
+        match self {
+            Self::Announced { until } => tokio::time::sleep_until(until).await,
+            Self::No | Self::Now => std::future::pending().await,
+        }
+    }
+}
+
 /// The owner of the mailbox.
 struct Task {
     count: usize,
     hash_seed: u64,
     overflow_bytes_max: u64,
+    /// What the shards follow.
+    live: Arc<LiveOptions>,
+    drain: DrainPlan,
+    going_away: GoingAway,
     next_token: RequestToken,
     publishing: HashMap<RequestToken, oneshot::Sender<Result<Position, PublishError>>>,
     probing: HashMap<RequestToken, oneshot::Sender<()>>,
@@ -118,18 +153,20 @@ impl Task {
         mut post: Post,
         mut requests: mpsc::Receiver<Request>,
         mut phases: watch::Receiver<Phase>,
+        mut options: watch::Receiver<ApiOptions>,
         bell: Arc<Notify>,
     ) {
-        let mut told_to_drain = false;
         loop {
             while let Some(envelope) = post.receive() {
                 self.answer(envelope);
             }
-            if *phases.borrow_and_update() >= Phase::Draining && !told_to_drain {
-                told_to_drain = true;
-                for shard in shard_addresses(self.count) {
-                    post.send(shard, Envelope::Drain);
-                }
+            let live = options.borrow_and_update().shards.clone();
+            if !Arc::ptr_eq(&live, &self.live) {
+                self.tell_all(&mut post, || Envelope::Reload(live.clone()));
+                self.live = live;
+            }
+            if *phases.borrow_and_update() >= Phase::Draining {
+                self.go_on_draining(&mut post);
             }
             post.announce();
             if !post.prepare_sleep() {
@@ -144,8 +181,33 @@ impl Task {
                 changed = phases.changed() => if changed.is_err() {
                     return;
                 },
+                changed = options.changed() => if changed.is_err() {
+                    return;
+                },
+                () = self.going_away.grace_is_over() => {}
             }
             post.awake();
+        }
+    }
+
+    /// Sends the steps of going down when they are due. What is published is taken until
+    /// the second; that is sent the way that publish requests take, so all that were taken
+    /// are ordered before it.
+    fn go_on_draining(&mut self, post: &mut Post) {
+        if self.going_away == GoingAway::No {
+            self.going_away = GoingAway::Announced { until: Instant::now() + self.drain.grace };
+            self.tell_all(post, || Envelope::Drain(DrainStep::Announce));
+        }
+        if matches!(self.going_away, GoingAway::Announced { until } if Instant::now() >= until) {
+            self.going_away = GoingAway::Now;
+            let DrainPlan { spread, seed, .. } = self.drain;
+            self.tell_all(post, || Envelope::Drain(DrainStep::Close { spread, seed }));
+        }
+    }
+
+    fn tell_all(&self, post: &mut Post, envelope: impl Fn() -> Envelope) {
+        for shard in shard_addresses(self.count) {
+            post.send(shard, envelope());
         }
     }
 
@@ -154,6 +216,10 @@ impl Task {
         let token = self.next_token;
         match request {
             Request::Publish { topic, message, answer } => {
+                if self.going_away == GoingAway::Now {
+                    let _ = answer.send(Err(PublishError::GoingAway));
+                    return;
+                }
                 let owner = Address::Shard(owner_of(&topic, self.count, self.hash_seed));
                 if post.is_full(owner) || post.overflow_bytes_total() > self.overflow_bytes_max {
                     // The handler may be gone; then nobody wants to know.

@@ -31,6 +31,8 @@ pub enum Dialect {
 /// What a message asks for.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Action<'a> {
+    /// Send the message back to the peer as it came.
+    Echo,
     /// Send this to the peer itself.
     Reply(MessageKind, &'a [u8]),
     /// Publish this to the connection's topic.
@@ -55,7 +57,7 @@ impl Dialect {
     /// What to do about a message of the peer.
     pub fn receive<'a>(&self, kind: MessageKind, payload: &'a [u8]) -> Action<'a> {
         match self {
-            Self::Echo => Action::Reply(kind, payload),
+            Self::Echo => Action::Echo,
             Self::Greeting => Action::Reply(MessageKind::Text, GREETING),
             Self::Plain(plain) => plain.receive(kind, payload),
         }

@@ -5,9 +5,12 @@
 //! the end of each turn. Interest in writing is asked for only after a socket took
 //! less than it was given.
 
+mod drain;
+
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,12 +22,14 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::clock::Clock;
 use super::mailbox::Post;
+use super::receive_buffer::ReceiveBuffer;
+use super::slice::Slice;
 use crate::command::Envelope;
 use crate::connection::Output;
 use crate::id::ConnectionId;
 use crate::limits::{
-    ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, DRAIN_RETRY_MS, ENVELOPES_PER_TURN_MAX, EVENTS_PER_TURN_MAX, FLUSH_SLICE_US,
-    FLUSHES_PER_LOOK, FLUSHES_PER_TURN_MAX, PUBLISH_RETRY_MS, RECEIVE_BUFFER_BYTES,
+    ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, ENVELOPES_PER_TURN_MAX, EVENTS_PER_TURN_MAX, FLUSHES_PER_TURN_MAX, HASTE,
+    PUBLISH_RETRY_MS,
 };
 use crate::shard::Shard;
 use crate::stats::{Cell, ShardStats};
@@ -40,7 +45,7 @@ const POST: Token = Token(usize::MAX - 1);
 pub struct LoopSettings {
     /// Bytes of overflow in the whole process above which publishers pause.
     pub overflow_bytes_max: u64,
-    /// From [`crate::command::Envelope::Drain`] until everything is closed by force.
+    /// From the first [`crate::command::Envelope::Drain`] until everything is closed by force.
     pub drain: Duration,
     /// Connections of the whole process.
     pub connections_max: u64,
@@ -64,7 +69,7 @@ pub struct EventLoop {
     readable: VecDeque<ConnectionId>,
     /// Number of the turn, modulo 2³²: tells whether a socket was sent to in this one.
     turn: u32,
-    receive_buffer: Box<[u8]>,
+    receive_buffer: ReceiveBuffer,
     /// Set once draining began.
     drain_until: Option<Time>,
     /// What all shards count, to know the connections of the process.
@@ -122,7 +127,7 @@ impl EventLoop {
             sockets: Vec::new(),
             readable: VecDeque::new(),
             turn: 0,
-            receive_buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
+            receive_buffer: ReceiveBuffer::new(),
             drain_until: None,
             process,
         })
@@ -144,6 +149,7 @@ impl EventLoop {
         // 1. Wait, unless something is left to do.
         self.wait(events)?;
         let now = self.clock.now();
+        self.turn = self.turn.wrapping_add(1);
         // 2. What the kernel reports.
         for event in events.iter() {
             self.take_event(event);
@@ -156,17 +162,19 @@ impl EventLoop {
         self.take_mail(now);
         // 6. What is due.
         self.shard.handle_timeouts(now);
+        self.tend_listener(now);
         self.enforce_drain(now);
         self.enforce_queue_bound(now);
         // 7. One flush for each connection that has something to say.
         self.flush(now);
         // 8. One wake for each thread that was sent something.
         self.carry_mail_out();
-        self.shard.stats().turns.record(self.clock.now().since(now));
+        self.shard.end_turn(now, self.clock.now());
         Ok(())
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        self.shard.begin_turn();
         while let Some(id) = self.shard.next_resumed() {
             list_readable(&mut self.readable, &mut self.sockets, id);
         }
@@ -191,9 +199,7 @@ impl EventLoop {
         };
         let now = self.clock.now();
         let publish = self.shard.has_paused_publishers().then(|| now + Duration::from_millis(PUBLISH_RETRY_MS));
-        let others = self.has_drained_alone().then(|| now + Duration::from_millis(DRAIN_RETRY_MS));
-        let drain = self.drain_until.filter(|_| others.is_none());
-        let deadlines = [self.shard.next_timeout(), retry, publish, drain, others];
+        let deadlines = [self.shard.next_timeout(), retry, publish, self.next_drain_look(now)];
         deadlines.into_iter().flatten().min().map(|at| at.since(now))
     }
 
@@ -225,7 +231,7 @@ impl EventLoop {
             Accepting::Paused { until } if now < until => return,
             Accepting::Ready | Accepting::Paused { .. } => self.accepting = Accepting::Ready,
         }
-        for _ in 0..ACCEPTS_PER_TURN_MAX {
+        for _ in 0..ACCEPTS_PER_TURN_MAX / self.haste() {
             let Some(listener) = &self.listener else {
                 self.accepting = Accepting::Armed;
                 return;
@@ -250,6 +256,12 @@ impl EventLoop {
             }
         }
         self.shard.stats().accept_paused.set(0);
+    }
+
+    /// What a turn takes in is divided by this: little while the last one has left flushes,
+    /// so that what is there leaves before more comes.
+    fn haste(&self) -> u64 {
+        if self.shard.has_flushes() { HASTE } else { 1 }
     }
 
     /// Shards that accept at the same moment may pass the process's limit by one each.
@@ -284,32 +296,36 @@ impl EventLoop {
         self.sockets[slot] = Some(socket);
     }
 
+    /// A slice of what is to be read; the rest stays on the list, before what comes meanwhile.
     fn read_listed(&mut self, now: Time) {
+        let mut slice = Slice::of_reads(self.clock, now, self.haste());
         for _ in 0..self.readable.len() {
             let Some(id) = self.readable.pop_front() else { break };
-            if let Some(socket) = socket_mut(&mut self.sockets, id) {
-                socket.listed = false;
-                self.read(id, now);
+            let Some(socket) = socket_mut(&mut self.sockets, id) else { continue };
+            socket.listed = false;
+            if slice.is_over_after(self.read(id, now)) {
+                break;
             }
         }
     }
 
-    /// Reads one buffer full at most; what may be left is on the list for the next turn.
-    fn read(&mut self, id: ConnectionId, now: Time) {
-        let Some(socket) = socket_mut(&mut self.sockets, id) else { return };
+    /// Reads one buffer full at most; what may be left is on the list. Returns how much.
+    fn read(&mut self, id: ConnectionId, now: Time) -> usize {
+        let Some(socket) = socket_mut(&mut self.sockets, id) else { return 0 };
         if socket.listed || !self.shard.wants_read(id) {
-            return;
+            return 0;
         }
         match socket.stream.read(&mut self.receive_buffer) {
             Ok(0) => self.shard.peer_ended(id, now),
             Ok(n) => {
-                // A short read means that the kernel has no more, and the next byte makes a
-                // new edge.
+                // After a short read the kernel has no more, and the next byte makes a new edge.
                 let more = n == self.receive_buffer.len() || socket.peer_ended;
-                self.shard.receive(id, &mut self.receive_buffer[..n], now);
+                let replies = self.shard.receive(id, &mut self.receive_buffer[..n], now);
+                self.reply(id, replies);
                 if more {
                     list_readable(&mut self.readable, &mut self.sockets, id);
                 }
+                return n;
             }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => {}
@@ -317,16 +333,46 @@ impl EventLoop {
                 _ => self.shard.transport_failed(id),
             },
         }
+        0
+    }
+
+    /// Sends replies that lie in the receive buffer, which the next read overwrites.
+    fn reply(&mut self, id: ConnectionId, replies: Range<usize>) {
+        let Some(socket) = socket_mut(&mut self.sockets, id) else { return };
+        let mut rest = &self.receive_buffer[replies];
+        while !rest.is_empty() {
+            let result = socket.stream.write(rest);
+            self.shard.stats().sends.add(1);
+            if std::mem::replace(&mut socket.flushed_in, self.turn) != self.turn {
+                self.shard.stats().flushes.add(1);
+            }
+            match result {
+                Ok(n) => {
+                    self.shard.replied(n);
+                    rest = &rest[n..];
+                    if rest.is_empty() {
+                        return;
+                    }
+                    self.shard.stats().sends_short.add(1);
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => continue,
+                    ErrorKind::WouldBlock => {}
+                    _ => return self.shard.transport_failed(id),
+                },
+            }
+            // Blocked first, so that it is not flushed in vain.
+            self.shard.blocked(id);
+            self.shard.keep_replies(id, rest);
+            return self.wait_writable(id);
+        }
     }
 
     fn take_mail(&mut self, now: Time) {
         for _ in 0..ENVELOPES_PER_TURN_MAX {
             let Some(envelope) = self.post.receive() else { break };
-            if matches!(envelope, Envelope::Drain) {
-                // Closing the listener resets what the kernel has queued for it.
-                self.listener = None;
-                self.shard.stats().accept_paused.set(0);
-                self.drain_until.get_or_insert(now + self.settings.drain);
+            if matches!(envelope, Envelope::Drain(_)) {
+                self.begin_drain(now);
             }
             self.shard.open_envelope(envelope, now);
         }
@@ -334,12 +380,11 @@ impl EventLoop {
 
     /// A slice of what is to be flushed, bounded in number and in time.
     fn flush(&mut self, now: Time) {
-        self.turn = self.turn.wrapping_add(1);
-        let until = self.clock.now() + Duration::from_micros(FLUSH_SLICE_US);
-        for n in 1..=FLUSHES_PER_TURN_MAX {
+        let mut slice = Slice::of_flushes(self.clock);
+        for _ in 0..FLUSHES_PER_TURN_MAX {
             let Some(id) = self.shard.next_flush(now) else { break };
             self.flush_one(id);
-            if n % FLUSHES_PER_LOOK == 0 && self.clock.now() >= until {
+            if slice.is_over_after(0) {
                 break;
             }
         }
@@ -435,22 +480,6 @@ impl EventLoop {
         stats.wakes.add(woken);
         stats.overflow_bytes.set(self.post.overflow_bytes());
         self.shard.pause_publishing(self.post.overflow_bytes_total() > self.settings.overflow_bytes_max);
-    }
-
-    fn enforce_drain(&mut self, now: Time) {
-        if self.drain_until.is_some_and(|until| now >= until) {
-            self.shard.abort_all();
-        }
-    }
-
-    /// Draining, with no connection left here.
-    fn has_drained_alone(&self) -> bool {
-        self.drain_until.is_some() && self.shard.connections_len() == 0
-    }
-
-    /// No connection is left anywhere. Until then this shard may own topics of others.
-    fn is_drained(&self) -> bool {
-        self.has_drained_alone() && self.sum_of_process(|stats| &stats.connections) == 0
     }
 
     fn sum_of_process(&self, cell: impl Fn(&ShardStats) -> &Cell) -> u64 {

@@ -4,6 +4,7 @@
 //! * [`mailbox`]: envelopes between threads
 //! * [`socket`]: listeners and their options
 //! * [`clock`], [`machine`]: monotonic time, descriptor limit, processors
+//! * `slice`: parts of a turn that are bounded in time
 
 // This is the layer that owns the clock.
 #![allow(clippy::disallowed_methods)]
@@ -12,4 +13,6 @@ pub mod clock;
 pub mod epoll;
 pub mod machine;
 pub mod mailbox;
+mod receive_buffer;
+mod slice;
 pub mod socket;

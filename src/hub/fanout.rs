@@ -24,8 +24,9 @@ impl Hub {
         origin: Option<Origin>,
         out: &mut Outbox,
     ) -> Ordered {
-        let share = || SharedMessage { kind, payload: payload.into() };
-        let state = self.topic_mut(topic);
+        let payloads = &mut self.payloads;
+        let mut share = || SharedMessage { kind, payload: payloads.share(payload) };
+        let state = &mut self.topics[topic.0 as usize];
         match &mut state.place {
             Place::Owned { position, interested, .. } => {
                 position.offset += 1;

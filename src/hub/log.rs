@@ -17,10 +17,14 @@ use crate::buffer::Batch;
 use crate::id::ConnectionId;
 use crate::policy::SlowConsumerPolicy;
 use crate::proto::frame::MessageKind;
+use crate::time::Time;
 
 /// A batch of this many bytes is sealed before the turn ends, so that its memory can be
 /// used again.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Members of a topic that get its batch before the next topic has its turn: a large topic
+/// does not hold up a small one.
+const MEMBERS_PER_TURN: u32 = 32;
 /// Free logs kept by a hub.
 const LOGS_KEEP_MAX: usize = 1024;
 
@@ -29,6 +33,8 @@ const LOGS_KEEP_MAX: usize = 1024;
 pub(super) struct DeliveryLog {
     /// Frames of this turn; nobody else has it.
     open: Option<Rc<Batch>>,
+    /// When the first frame of the open batch was taken in.
+    open_since: Time,
     /// Batches being flushed, the oldest first.
     sealed: VecDeque<Sealed>,
     /// The next member to get the first sealed batch.
@@ -44,6 +50,23 @@ struct Sealed {
     batch: Rc<Batch>,
     /// Members before this position get it.
     end: usize,
+    /// When its first frame was taken in; taken when the last member gets the batch.
+    since: Option<Time>,
+}
+
+impl Sealed {
+    fn flushed(&mut self) -> Option<Flushed> {
+        self.since.take().map(|since| Flushed { since, messages: self.batch.messages() })
+    }
+}
+
+/// A batch that the last member has been given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flushed {
+    /// When the first of its messages was taken in.
+    pub since: Time,
+    /// How many there are.
+    pub messages: u32,
 }
 
 impl DeliveryLog {
@@ -87,13 +110,23 @@ pub struct Delivery {
 
 impl Hub {
     /// Appends a message for all members that the topic has now, but `except`.
-    pub fn append(&mut self, index: TopicIndex, kind: MessageKind, payload: &[u8], except: Option<ConnectionId>) {
+    pub fn append(
+        &mut self,
+        index: TopicIndex,
+        kind: MessageKind,
+        payload: &[u8],
+        except: Option<ConnectionId>,
+        now: Time,
+    ) {
         let topic = &mut self.topics[index.0 as usize];
         if topic.members.is_empty() {
             return;
         }
         let log = topic.log.get_or_insert_with(|| self.free_logs.pop().unwrap_or_default());
-        let open = log.open.get_or_insert_with(|| self.batches.take());
+        let open = log.open.get_or_insert_with(|| {
+            log.open_since = now;
+            self.batches.take()
+        });
         let Some(batch) = Rc::get_mut(open) else { panic!("an open batch is not shared") };
         batch.append(kind.opcode(), payload, except);
         if batch.as_bytes().len() >= BATCH_BYTES_MAX {
@@ -107,14 +140,20 @@ impl Hub {
         !self.dirty.is_empty()
     }
 
-    /// The next member to get a batch. Topics take turns, a topic's members follow each
-    /// other. Subscriptions may be confirmed by this, see [`Hub::next_confirmed`].
+    /// The next member to get a batch. Topics take turns of some members each; a topic's
+    /// members follow each other. Subscriptions may be confirmed by this, see [`Hub::next_confirmed`].
     pub fn next_delivery(&mut self) -> Option<Delivery> {
         loop {
+            if self.turn_left == 0 {
+                self.dirty.rotate_left(usize::from(self.dirty.len() > 1));
+                self.turn_left = MEMBERS_PER_TURN;
+            }
             let index = *self.dirty.front()?;
             if let Some(delivery) = self.next_of_topic(index) {
+                self.turn_left -= 1;
                 return Some(delivery);
             }
+            self.turn_left = MEMBERS_PER_TURN;
             self.dirty.pop_front();
             let Some(topic) = self.topics.get_mut(index.0 as usize) else { continue };
             let Some(log) = &mut topic.log else { continue };
@@ -133,6 +172,12 @@ impl Hub {
         }
     }
 
+    /// A batch that [`Hub::next_delivery`] has given its last member. The caller takes all
+    /// of them at the end of a turn, when transports have been offered what they are to get.
+    pub fn next_flushed(&mut self) -> Option<Flushed> {
+        self.flushed.pop()
+    }
+
     /// One step of a topic's flush; `None` when a batch has been handed to all.
     fn next_of_topic(&mut self, index: TopicIndex) -> Option<Delivery> {
         if self.topics.get(index.0 as usize)?.log.as_ref()?.sealed.is_empty() {
@@ -140,15 +185,20 @@ impl Hub {
         }
         let topic = self.topics.get_mut(index.0 as usize)?;
         let log = topic.log.as_mut()?;
-        while let Some(first) = log.sealed.front() {
+        while let Some(first) = log.sealed.front_mut() {
             if log.next < first.end {
                 let member = topic.members[log.next];
                 log.next += 1;
+                if log.next == first.end {
+                    self.flushed.extend(first.flushed());
+                }
                 let (connection, batch) = (member.connection, first.batch.clone());
                 return Some(Delivery { connection, batch, policy: topic.policy });
             }
             log.next = 0;
-            if let Some(done) = log.sealed.pop_front() {
+            if let Some(mut done) = log.sealed.pop_front() {
+                // Not counted yet if the last member has left before its turn came.
+                self.flushed.extend(done.flushed());
                 self.batches.put(done.batch);
             }
         }
@@ -177,13 +227,14 @@ impl Hub {
     /// The open batch gets no more frames and belongs to the members of this moment;
     /// those that waited for that join behind it.
     fn seal(&mut self, index: TopicIndex) {
+        self.refresh_policy(index);
         let topic = &mut self.topics[index.0 as usize];
         let Some(log) = &mut topic.log else { return };
         let Some(mut batch) = log.open.take() else { return };
         if let Some(batch) = Rc::get_mut(&mut batch) {
             batch.seal();
         }
-        log.sealed.push_back(Sealed { batch, end: topic.members.len() });
+        log.sealed.push_back(Sealed { batch, end: topic.members.len(), since: Some(log.open_since) });
         if !log.joining.is_empty() {
             let mut joining = std::mem::take(&mut log.joining);
             self.keep_waiting(index, &mut joining);

@@ -130,7 +130,7 @@ impl World {
                 let number = self.next_message;
                 self.next_message += 1;
                 let except = except.and_then(|n| self.pick(n));
-                hub.append(topic, MessageKind::Binary, &number.to_be_bytes(), except.map(Self::id));
+                hub.append(topic, MessageKind::Binary, &number.to_be_bytes(), except.map(Self::id), Time::ZERO);
                 for (slot, subscriber) in &mut self.subscribers {
                     if subscriber.confirmed && Some(*slot) != except {
                         subscriber.expected.push(number);
@@ -168,7 +168,7 @@ fn a_large_batch_is_sealed_within_the_turn() {
     hub.subscribe(topic, World::id(0), &mut Outbox::new());
     let payload = vec![0; 300 * 1024];
     for _ in 0..8 {
-        hub.append(topic, MessageKind::Binary, &payload, None);
+        hub.append(topic, MessageKind::Binary, &payload, None, Time::ZERO);
     }
     let sizes: Vec<_> = std::iter::from_fn(|| hub.next_delivery()).map(|d| d.batch.messages()).collect();
     assert_eq!(sizes, [4, 4]);

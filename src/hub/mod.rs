@@ -27,11 +27,11 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 pub use fanout::Ordered;
-pub use log::Delivery;
+pub use log::{Delivery, Flushed};
 pub use subscription::{Subscribed, SubscriptionId};
 pub use topic::TopicIndex;
 
-use crate::buffer::BatchPool;
+use crate::buffer::{BatchPool, SharedPayloadPool};
 use crate::command::{Address, Envelope};
 use crate::id::{ConnectionId, ShardId};
 use crate::policy::TopicPolicies;
@@ -67,13 +67,21 @@ pub struct Hub {
     settings: HubSettings,
     hasher: SeedableRandomState,
     names: HashTable<TopicIndex>,
+    /// Grows with each change of the policies, modulo 2¹⁶.
+    policies_edition: u16,
     topics: Slab<Topic>,
     subscriptions: Slab<Subscription>,
     /// Topics with something to flush, each once; entries of forgotten topics are skipped.
     dirty: VecDeque<TopicIndex>,
+    /// Deliveries until the next of these has its turn.
+    turn_left: u32,
     /// Connections whose subscription was confirmed after they had waited.
     confirmed: VecDeque<ConnectionId>,
     batches: BatchPool,
+    /// What was published to topics of others.
+    payloads: SharedPayloadPool,
+    /// Batches that the last member has been given in this turn.
+    flushed: Vec<Flushed>,
     // Boxed so that a topic holds a pointer and not the log itself.
     #[expect(clippy::vec_box)]
     free_logs: Vec<Box<DeliveryLog>>,
@@ -98,11 +106,15 @@ impl Hub {
             hasher: hasher(settings.hash_seed),
             settings,
             names: HashTable::new(),
+            policies_edition: 0,
             topics: Slab::new(),
             subscriptions: Slab::new(),
             dirty: VecDeque::new(),
+            turn_left: 0,
             confirmed: VecDeque::new(),
             batches: BatchPool::default(),
+            payloads: SharedPayloadPool::default(),
+            flushed: Vec::new(),
             free_logs: Vec::new(),
             idle: VecDeque::new(),
             idle_count: 0,

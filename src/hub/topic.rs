@@ -1,6 +1,7 @@
 //! The table of topics: made when first used, forgotten when nobody uses them.
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use slab::Slab;
 
@@ -8,7 +9,7 @@ use super::log::DeliveryLog;
 use super::{Hub, Outbox, owner_of_hash};
 use crate::command::{Address, Envelope, Position, TopicName, TopicsFull};
 use crate::id::{ConnectionId, ShardId};
-use crate::policy::SlowConsumerPolicy;
+use crate::policy::{SlowConsumerPolicy, TopicPolicies};
 
 /// Stale entries of the idle list that are not worth a sweep.
 const IDLE_SLACK: usize = 64;
@@ -35,6 +36,8 @@ pub(super) struct Topic {
     pub(super) users: u32,
     /// What is done with members that read too slowly.
     pub(super) policy: SlowConsumerPolicy,
+    /// Which of the hub's policies said so.
+    pub(super) policy_edition: u16,
     /// Frames on their way to the members.
     pub(super) log: Option<Box<DeliveryLog>>,
     pub(super) place: Place,
@@ -72,6 +75,11 @@ pub(super) enum Interest {
     Acknowledged,
 }
 
+fn follow(topic: &mut Topic, policies: &TopicPolicies, edition: u16) {
+    topic.policy = policies.of(&topic.name);
+    topic.policy_edition = edition;
+}
+
 fn idle_stamp(topics: &Slab<Topic>, index: TopicIndex) -> Option<u64> {
     match topics.get(index.0 as usize)?.place {
         Place::Owned { idle_stamp, .. } => idle_stamp,
@@ -100,6 +108,25 @@ impl Hub {
         assert!(topic.users > 0, "a topic is closed once for each time it is opened");
         topic.users -= 1;
         self.retire_if_unused(index, out);
+    }
+
+    /// Other policies for slow consumers. Each topic follows with its next message, since
+    /// to ask for a million topics now would hold all others up.
+    pub fn follow_policies(&mut self, policies: Arc<TopicPolicies>) {
+        self.settings.policies = policies;
+        self.policies_edition = self.policies_edition.wrapping_add(1);
+        if self.policies_edition == 0 {
+            // The numbers begin again: no topic may be left with an old one.
+            self.topics.iter_mut().for_each(|(_, topic)| follow(topic, &self.settings.policies, 0));
+        }
+    }
+
+    /// Sees to it that a topic has the policy that is in force.
+    pub(super) fn refresh_policy(&mut self, index: TopicIndex) {
+        let topic = &mut self.topics[index.0 as usize];
+        if topic.policy_edition != self.policies_edition {
+            follow(topic, &self.settings.policies, self.policies_edition);
+        }
     }
 
     pub(super) fn topic(&self, index: TopicIndex) -> &Topic {
@@ -135,9 +162,10 @@ impl Hub {
         } else {
             Place::Remote { owner, sequence: 0, interest: Interest::None, waiting: Vec::new() }
         };
-        let policy = self.settings.policies.of(name);
+        let (policy, policy_edition) = (self.settings.policies.of(name), self.policies_edition);
         self.name_bytes += name.len();
-        let topic = Topic { name: name.into(), members: Vec::new(), users: 0, policy, log: None, place };
+        let topic =
+            Topic { name: name.into(), members: Vec::new(), users: 0, policy, policy_edition, log: None, place };
         let index = TopicIndex(self.topics.insert(topic) as u32);
         let (hasher, topics) = (&self.hasher, &self.topics);
         self.names.insert_unique(hash, index, |i| hasher.hash_one(&*topics[i.0 as usize].name));

@@ -99,6 +99,7 @@ impl FrameHeader {
     /// Refuses what no role and no extension may send: unknown opcodes, lengths that
     /// are not minimal or use the highest bit, long or fragmented control frames. It
     /// does so as early as the bytes tell.
+    #[inline]
     pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, ProtocolError> {
         let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
         let fin = first & 0x80 != 0;
@@ -125,6 +126,7 @@ impl FrameHeader {
     }
 
     /// Writes the header in its shortest form and returns its length in bytes.
+    #[inline]
     pub fn encode(&self, out: &mut [u8; HEADER_BYTES_MAX]) -> usize {
         debug_assert!(self.reserved < 8);
         out[0] = u8::from(self.fin) << 7 | self.reserved << 4 | self.opcode.bits();
@@ -178,6 +180,14 @@ fn extended_length(second: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, Prot
 /// Appends a whole unfragmented frame as a server sends it: no mask.
 pub fn append_server(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
     append(out, opcode, None, payload);
+}
+
+/// Appends the header of a whole unfragmented frame as a server sends it.
+pub fn append_server_header(out: &mut Vec<u8>, opcode: OpCode, payload_len: usize) {
+    let header = FrameHeader { fin: true, reserved: 0, opcode, mask: None, payload_len: payload_len as u64 };
+    let mut bytes = [0; HEADER_BYTES_MAX];
+    let len = header.encode(&mut bytes);
+    out.extend_from_slice(&bytes[..len]);
 }
 
 /// Appends a whole unfragmented frame as a client sends it, masked with `key`,

@@ -83,6 +83,9 @@ pub enum HandshakeError {
     /// The first byte cannot begin an HTTP method.
     #[error("this port speaks HTTP without TLS; the first byte was {0:#04x}")]
     NotHttp(u8),
+    /// Plain HTTP where only TLS is spoken.
+    #[error("this port speaks TLS; use wss:// or https://")]
+    PlaintextRefused,
     /// The bytes are no HTTP/1.1 request head.
     #[error("malformed request: {0}")]
     Malformed(&'static str),
@@ -151,6 +154,9 @@ pub enum HandshakeError {
     /// No room for another topic.
     #[error("no room for another topic; try again later")]
     TopicsFull,
+    /// The server goes down.
+    #[error("the server is shutting down; connect again to reach another")]
+    GoingAway,
 }
 
 impl HandshakeError {
@@ -164,7 +170,7 @@ impl HandshakeError {
             Self::NotAnUpgrade | Self::Version(_) => Status::UpgradeRequired,
             Self::HostForbidden(_) | Self::OriginForbidden(_) | Self::Unauthorized(_) => Status::Forbidden,
             Self::Timeout => Status::RequestTimeout,
-            Self::TopicsFull => Status::ServiceUnavailable,
+            Self::TopicsFull | Self::GoingAway => Status::ServiceUnavailable,
             _ => Status::BadRequest,
         }
     }

@@ -1,9 +1,12 @@
 //! Masking: XOR with a repeated key of four bytes (RFC 6455, section 5.3).
 
+use super::copy;
+
 /// Masks or unmasks `payload` in place; the operation is its own inverse.
 ///
 /// `offset` is how many bytes of the same frame came before, so that a payload
 /// may be treated piece by piece.
+#[inline]
 pub fn apply(payload: &mut [u8], key: [u8; 4], offset: usize) {
     let mut key = key;
     key.rotate_left(offset % 4);
@@ -13,8 +16,26 @@ pub fn apply(payload: &mut [u8], key: [u8; 4], offset: usize) {
     for chunk in words {
         *chunk = (u64::from_ne_bytes(*chunk) ^ word).to_ne_bytes();
     }
-    for (byte, key) in rest.iter_mut().zip(key.iter().cycle()) {
+    // The rest is shorter than two keys; many messages are short, so it counts.
+    let (half, rest) = rest.as_chunks_mut::<4>();
+    for chunk in half {
+        *chunk = (u32::from_ne_bytes(*chunk) ^ u32::from_ne_bytes(key)).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip(key) {
         *byte ^= key;
+    }
+}
+
+/// Appends `payload`, masked or unmasked, to `out`.
+pub(crate) fn append(out: &mut Vec<u8>, payload: &[u8], key: [u8; 4], offset: usize) {
+    out.reserve(payload.len());
+    // Piece by piece, so that what was copied is in the nearest cache when it is masked.
+    let mut offset = offset;
+    for piece in payload.chunks(copy::PIECE_BYTES) {
+        let start = out.len();
+        out.extend_from_slice(piece);
+        apply(&mut out[start..], key, offset);
+        offset += piece.len();
     }
 }
 

@@ -21,6 +21,8 @@ fn read(bytes: &[u8], size: usize) -> (Vec<String>, Option<ProtocolError>) {
         let mut input = piece;
         loop {
             match reader.next(&mut input, &RULES, &mut pool) {
+                // Where a message lies depends on the split; what it says does not.
+                Ok(Some(Event::Message { kind, payload, .. })) => events.push(format!("{kind:?} {payload:?}")),
                 Ok(Some(event)) => events.push(format!("{event:?}")),
                 Ok(None) => break,
                 Err(error) => return (events, Some(error)),
@@ -59,9 +61,10 @@ fn whole_frames_are_read_where_they_lie() {
     let range = bytes.as_ptr_range();
     let (mut reader, mut pool) = (MessageReader::default(), AssemblyPool::default());
     let mut input = bytes.as_mut_slice();
-    let Some(Event::Message { payload, .. }) = reader.next(&mut input, &RULES, &mut pool).unwrap() else {
+    let Some(Event::Message { payload, in_place, .. }) = reader.next(&mut input, &RULES, &mut pool).unwrap() else {
         panic!("one whole message")
     };
+    assert!(in_place);
     assert!(range.contains(&payload.as_ptr()), "no copy");
     assert_eq!(reader.held_bytes(), 0);
 }
@@ -146,4 +149,16 @@ fn assemblies_return_to_the_pool_without_large_buffers() {
     assert_eq!(reader.held_bytes(), 0);
     assert_eq!(pool.free.len(), 1);
     assert_eq!(pool.free[0].message.capacity(), 0);
+}
+
+#[test]
+fn the_limit_holds_for_short_messages_too() {
+    let rules = ReaderRules { message_bytes_max: 10, ..RULES };
+    for (len, fits) in [(10, true), (11, false)] {
+        let mut bytes = masked(0x82, &vec![7; len]);
+        let (mut reader, mut pool) = (MessageReader::default(), AssemblyPool::default());
+        let read = reader.next(&mut bytes.as_mut_slice(), &rules, &mut pool).map(|event| event.is_some());
+        let expected = if fits { Ok(true) } else { Err(ProtocolError::MessageTooLong { len: 11, limit: 10 }) };
+        assert_eq!(read, expected);
+    }
 }

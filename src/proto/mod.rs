@@ -12,11 +12,12 @@
 #![forbid(unsafe_code)]
 
 pub mod close;
-mod copy;
+pub(crate) mod copy;
 pub mod error;
 pub mod frame;
 pub mod handshake;
 pub mod http;
+pub mod in_place;
 pub mod mask;
 pub mod message;
 pub mod utf8;

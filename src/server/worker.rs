@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use crate::config::Config;
-use crate::connection::{Deadlines, QueueBounds};
+use crate::connection::{Deadlines, QueueBounds, TlsSettings};
 use crate::dialect::{Routes, ServiceLimits};
 use crate::driver::clock::Clock;
 use crate::driver::epoll::{EventLoop, LoopSettings};
@@ -22,21 +22,30 @@ pub(super) struct Worker {
     thread: JoinHandle<io::Result<()>>,
 }
 
+/// What all shards have in common beside numbers.
+#[derive(Clone)]
+pub(super) struct Common {
+    pub(super) origin: Arc<OriginPolicy>,
+    pub(super) tls: Option<TlsSettings>,
+    pub(super) clock: Clock,
+    /// What each of them counts.
+    pub(super) process: Arc<[Arc<ShardStats>]>,
+}
+
 impl Worker {
     pub(super) fn start(
         config: &Config,
         hub: HubSettings,
-        origin: Arc<OriginPolicy>,
+        common: Common,
         listener: TcpListener,
         post: Post,
-        clock: Clock,
-        process: Arc<[Arc<ShardStats>]>,
     ) -> io::Result<Self> {
+        let Common { origin, tls, clock, process } = common;
         let (index, shards) = (hub.shard.index(), hub.shards);
-        let shard_settings = shard_settings(config, hub, origin);
+        let shard_settings = shard_settings(config, hub, origin, tls);
         let loop_settings = LoopSettings {
             overflow_bytes_max: config.limits.overflow_bytes_max as u64,
-            drain: config.timeouts.drain,
+            drain: config.drain.deadline,
             connections_max: config.limits.connections_max as u64,
             queue_bytes_total_max: config.limits.queue_bytes_total_max as u64,
         };
@@ -66,7 +75,12 @@ fn processor_of(index: usize, shards: usize) -> Option<usize> {
     if shards > 1 && shards <= processors.len() { processors.get(index).copied() } else { None }
 }
 
-fn shard_settings(config: &Config, hub: HubSettings, origin: Arc<OriginPolicy>) -> ShardSettings {
+fn shard_settings(
+    config: &Config,
+    hub: HubSettings,
+    origin: Arc<OriginPolicy>,
+    tls: Option<TlsSettings>,
+) -> ShardSettings {
     ShardSettings {
         hub,
         connections_max: config.limits.connections_max,
@@ -93,5 +107,6 @@ fn shard_settings(config: &Config, hub: HubSettings, origin: Arc<OriginPolicy>) 
             },
         },
         origin,
+        tls,
     }
 }

@@ -1,7 +1,8 @@
 //! From what is queued to what a transport is offered.
 //!
-//! First connections with something of their own to say, then the members of topics
-//! with published frames. A member that is not behind is offered the batch itself: if
+//! Connections with something of their own to say and the members of topics with
+//! published frames take turns: who asks for replies without end does not hold up what is
+//! published, and a large topic does not hold up replies. A member that is not behind is offered the batch itself: if
 //! its transport takes all, nothing was ever queued for it.
 
 use std::rc::Rc;
@@ -9,7 +10,7 @@ use std::rc::Rc;
 use super::{Shard, mark_dirty};
 use crate::buffer::Batch;
 use crate::connection::{Connection, Output};
-use crate::hub::Delivery;
+use crate::hub::{Delivery, Flushed};
 use crate::id::ConnectionId;
 use crate::policy::SlowConsumerPolicy;
 use crate::stats::CloseReason;
@@ -21,10 +22,20 @@ pub(super) struct QueueFull;
 
 /// Published bytes that go from a batch straight to a transport.
 pub(super) struct InHand {
-    connection: ConnectionId,
+    pub(super) connection: ConnectionId,
     batch: Rc<Batch>,
     /// Bytes of the batch that are sent.
     sent: usize,
+}
+
+impl InHand {
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.batch.as_bytes()[self.sent..]
+    }
+
+    pub(super) fn take(&mut self, n: usize) {
+        self.sent += n;
+    }
 }
 
 impl Shard {
@@ -37,23 +48,46 @@ impl Shard {
             while let Some(id) = self.hub.next_confirmed() {
                 self.confirm(id, now);
             }
-            if let Some(id) = self.dirty.pop_front() {
-                if let Some(peer) = self.table.get_mut(id) {
-                    peer.connection.dirty = false;
-                    return Some(id);
-                }
-                continue;
+            if !self.has_flushes() {
+                return None;
             }
-            let delivery = self.hub.next_delivery()?;
-            if let Some(id) = self.hand_out(delivery, now) {
-                return Some(id);
+            let is_dirty_next = !self.dirty.is_empty() && (self.dirty_next || !self.hub.has_deliveries());
+            // Who could not take a batch from the hand gets it from its queue at once if nobody
+            // else waits: then the batch is free again when the last member has it.
+            self.dirty_next = !is_dirty_next;
+            let next = if is_dirty_next {
+                self.next_dirty()
+            } else {
+                self.hub.next_delivery().and_then(|delivery| self.hand_out(delivery, now))
+            };
+            if next.is_some() {
+                return next;
             }
         }
+    }
+
+    fn next_dirty(&mut self) -> Option<ConnectionId> {
+        let id = self.dirty.pop_front()?;
+        // Its slot may have another tenant by now.
+        let connection = &mut self.table.get_mut(id)?.connection;
+        connection.dirty = false;
+        // What has filled up since is flushed when its transport takes bytes again.
+        (!connection.blocked || connection.is_closed()).then_some(id)
     }
 
     /// Whether anything waits for a flush.
     pub fn has_flushes(&self) -> bool {
         !self.dirty.is_empty() || self.hub.has_deliveries()
+    }
+
+    /// A turn that began then ends, and what [`Shard::next_flush`] named in it has been
+    /// carried out: counts how long it took, and how long the messages took that the last
+    /// subscriber was offered in it.
+    pub fn end_turn(&mut self, began: Time, now: Time) {
+        self.stats.turns.record(now.since(began), 1);
+        while let Some(Flushed { since, messages }) = self.hub.next_flushed() {
+            self.stats.publish_to_flush.record(now.since(since), messages.into());
+        }
     }
 
     /// Gives a member its batch; the member, if its transport is to be offered it now.
@@ -108,11 +142,15 @@ impl Shard {
     }
 
     /// What the transport of a connection is to do next.
-    pub fn output(&self, id: ConnectionId) -> Output<'_> {
+    pub fn output(&mut self, id: ConnectionId) -> Output<'_> {
+        let secured = self.is_secured(id);
+        if secured {
+            self.encrypt_next(id);
+        }
         let Some(peer) = self.table.get(id) else { return Output::Idle };
         match &self.in_hand {
-            Some(in_hand) if in_hand.connection == id && !peer.connection.is_closed() => {
-                Output::Send(&in_hand.batch.as_bytes()[in_hand.sent..])
+            Some(in_hand) if !secured && in_hand.connection == id && !peer.connection.is_closed() => {
+                Output::Send(in_hand.rest())
             }
             _ => peer.connection.output(),
         }
@@ -121,20 +159,45 @@ impl Shard {
     /// The transport took `n` bytes.
     pub fn sent(&mut self, id: ConnectionId, n: usize) {
         self.stats.bytes_out.add(n as u64);
+        if self.is_secured(id) {
+            // What it stands for was counted when it was encrypted.
+            if let Some(peer) = self.table.get_mut(id) {
+                peer.connection.sent_ciphertext(n, &mut self.outbound_pool);
+            }
+            return;
+        }
         if let Some(in_hand) = self.in_hand.as_mut().filter(|in_hand| in_hand.connection == id) {
-            in_hand.sent += n;
-            if in_hand.sent == in_hand.batch.as_bytes().len() {
+            in_hand.take(n);
+            if in_hand.rest().is_empty() {
                 self.in_hand = None;
             }
             return;
         }
         let Some(peer) = self.table.get_mut(id) else { return };
         peer.connection.sent(n, &mut self.outbound_pool);
+        self.left_queue(id, n);
+    }
+
+    /// So many bytes have left a queue, for the transport or to be encrypted.
+    pub(super) fn left_queue(&mut self, id: ConnectionId, n: usize) {
+        let Some(peer) = self.table.get_mut(id) else { return };
         self.stats.queue_bytes.sub(n as u64);
         if peer.read_pending && !peer.publisher_paused && peer.connection.wants_read(&self.settings.queue) {
             peer.read_pending = false;
             self.resumed.push_back(id);
         }
+    }
+
+    /// The transport took `n` bytes of the replies that [`Shard::receive`] returned.
+    pub fn replied(&mut self, n: usize) {
+        self.stats.bytes_out.add(n as u64);
+    }
+
+    /// Queues the rest of such replies, before all that is queued. What the transport takes
+    /// no more of at the moment is for [`Shard::blocked`] to say first.
+    pub fn keep_replies(&mut self, id: ConnectionId, rest: &[u8]) {
+        self.with_queue_counted(id, |connection, pool| connection.keep_replies(rest, pool));
+        self.mark_dirty(id);
     }
 
     /// The transport takes nothing more until [`Shard::writable`].

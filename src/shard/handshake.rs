@@ -4,7 +4,6 @@ use super::Shard;
 use crate::dialect::{Dialect, Route};
 use crate::hub::Subscribed;
 use crate::id::ConnectionId;
-use crate::proto::close::CloseCode;
 use crate::proto::handshake::{HandshakeError, Status, Upgrade, append_response};
 use crate::proto::http::{self, Request};
 use crate::stats::CloseReason;
@@ -32,8 +31,13 @@ impl Shard {
         };
         match admitted {
             Ok(Admitted::Health) => {
-                self.answer_http(id, CloseReason::NotUpgraded, Status::Ok, now, |out| {
-                    append_response(out, Status::Ok, &[], "ok\n");
+                let (status, words) = if self.drain.is_announced() {
+                    (Status::ServiceUnavailable, "draining\n")
+                } else {
+                    (Status::Ok, "ok\n")
+                };
+                self.answer_http(id, CloseReason::NotUpgraded, status, now, |out| {
+                    append_response(out, status, &[], words);
                 });
                 false
             }
@@ -56,6 +60,7 @@ impl Shard {
         }
         match self.settings.routes.route(&request)? {
             Route::Health => Ok(Admitted::Health),
+            Route::Dialect { .. } if self.drain.is_shut() => Err(HandshakeError::GoingAway),
             Route::Dialect { dialect, subprotocols, topic } => {
                 let upgrade = Upgrade::validate(&request, subprotocols)?;
                 self.check_origin(&request, host)?;
@@ -113,7 +118,9 @@ impl Shard {
         let Some(peer) = self.table.get_mut(id) else { return };
         let Some(mut accepted) = peer.connection.confirm() else { return };
         self.open(id, &accepted.upgrade);
-        self.receive_frames(id, &mut accepted.early.as_mut_slice(), now);
+        // The 101 waits, so the replies wait behind it.
+        let replies = self.receive_frames(id, &mut accepted.early, now);
+        debug_assert!(replies.is_empty());
         self.resume_reading(id);
     }
 
@@ -125,6 +132,10 @@ impl Shard {
 
     /// The head did not arrive in time, or the owner did not answer in time.
     pub(super) fn refuse_late(&mut self, id: ConnectionId, now: Time) {
+        if self.has_no_language(id) {
+            self.abort_handshake(id, CloseReason::HandshakeTimeout);
+            return;
+        }
         self.refuse(id, &HandshakeError::Timeout, CloseReason::HandshakeTimeout, now);
     }
 
@@ -144,16 +155,5 @@ impl Shard {
         self.with_queue_counted(id, |connection, pool| connection.finish_http(reason, now, pool, write));
         self.stats.handshakes[status as usize].add(1);
         self.settle(id);
-    }
-
-    /// Tells one peer that the server goes down.
-    pub(super) fn drain_one(&mut self, id: ConnectionId, now: Time) {
-        let Some(peer) = self.table.get_mut(id) else { return };
-        if peer.connection.is_open() {
-            self.close(id, CloseCode::GOING_AWAY, "the server is shutting down", CloseReason::Drain, now);
-        } else if peer.connection.awaits_upgrade() {
-            peer.connection.abort(CloseReason::Drain);
-            self.settle(id);
-        }
     }
 }

@@ -34,21 +34,23 @@ impl Shard {
             Envelope::Publish { topic, message, origin } => {
                 // Refused only when the table is full and the topic is not in it: then it
                 // has no subscriber anywhere.
-                let _ = self.order(&topic, &message, origin);
+                let _ = self.order(&topic, &message, origin, now);
             }
             Envelope::Deliver { topic, message, origin } => {
                 if let Some(index) = self.hub.delivered_topic(&topic) {
-                    self.deliver(index, message.kind, &message.payload, origin);
+                    self.deliver(index, message.kind, &message.payload, origin, now);
                 }
             }
             Envelope::PublishRequest { token, topic, message } => {
-                let result = self.order(&topic, &message, None);
+                let result = self.order(&topic, &message, None, now);
                 self.outbox.push_back((Address::Control, Envelope::Published { token, result }));
             }
             Envelope::Probe { token } => {
                 self.outbox.push_back((Address::Control, Envelope::ProbeAnswer { token }));
             }
-            Envelope::Drain => self.drain(now),
+            Envelope::Reload(options) => self.reload(&options),
+            Envelope::Drain(step) => self.drain(step),
+            Envelope::Barrier(round) => self.pass_barrier(round, now),
             Envelope::Published { .. } | Envelope::ProbeAnswer { .. } => {
                 debug_assert!(false, "answers go to the control plane only");
             }
@@ -61,10 +63,11 @@ impl Shard {
         topic: &TopicName,
         message: &SharedMessage,
         origin: Option<Origin>,
+        now: Time,
     ) -> Result<Position, TopicsFull> {
         let (index, position) = self.hub.order(topic, message, origin, &mut self.outbox)?;
         self.stats.published.add(1);
-        self.deliver(index, message.kind, &message.payload, origin);
+        self.deliver(index, message.kind, &message.payload, origin, now);
         self.hub.close_topic(index, &mut self.outbox);
         self.count_topics();
         Ok(position)

@@ -1,5 +1,7 @@
 //! What peers say on open connections, and where it goes.
 
+use std::ops::Range;
+
 use super::{Shard, mark_dirty};
 use crate::command::Origin;
 use crate::dialect::Action;
@@ -8,40 +10,68 @@ use crate::id::ConnectionId;
 use crate::proto::Role;
 use crate::proto::close::CloseCode;
 use crate::proto::frame::MessageKind;
+use crate::proto::in_place::InPlaceReplies;
 use crate::proto::message::{Event, ReaderRules};
 use crate::stats::CloseReason;
 use crate::time::Time;
 
+/// A message that was put together from pieces and has at least so many bytes becomes
+/// its own reply, instead of being copied.
+const REPLY_BY_MOVE_BYTES_MIN: usize = 4 * 1024;
+
 impl Shard {
-    /// Reads frames until the input is used up or the connection listens no more.
-    pub(super) fn receive_frames(&mut self, id: ConnectionId, input: &mut &mut [u8], now: Time) {
-        let Some(peer) = self.table.get_mut(id) else { return };
-        let Some(dialect) = peer.session.dialect else { return };
+    /// Reads frames until the input is used up or the connection listens no more. What is
+    /// to be sent before all else lies in the input then, as the range that is returned.
+    pub(super) fn receive_frames(&mut self, id: ConnectionId, input: &mut [u8], now: Time) -> Range<usize> {
+        let mut replies = InPlaceReplies::default();
+        let Some(peer) = self.table.get_mut(id) else { return replies.into_range() };
+        let Some(dialect) = peer.session.dialect else { return replies.into_range() };
         let rules =
             ReaderRules { role: Role::Server, message_bytes_max: self.settings.routes.message_bytes_max(dialect) };
         let mut reader = peer.connection.take_reader();
-        let mut input = std::mem::take(input);
+        let held_before = reader.held_bytes();
+        let input_len = input.len();
+        let mut used = 0;
         let mut changed = false;
         while let Some(peer) = self.table.get_mut(id).filter(|peer| peer.connection.reads_frames()) {
             let connection = &mut peer.connection;
             let before = connection.queue_bytes();
-            match reader.next(&mut input, &rules, &mut self.assembly_pool) {
-                Ok(Some(Event::Message { kind, payload })) => {
+            let mut rest = &mut input[used..];
+            let event = reader.next(&mut rest, &rules, &mut self.assembly_pool);
+            let left = rest.len();
+            used = input_len - left;
+            match event {
+                Ok(Some(Event::Message { kind, payload, in_place })) => {
                     self.stats.messages_in.add(1);
                     if !connection.is_open() {
                         continue;
                     }
                     match dialect.receive(kind, payload) {
-                        Action::Reply(kind, payload) => {
-                            connection.reply(kind, payload, &mut self.outbound_pool);
+                        Action::Echo if in_place && connection.takes_directly() => {
+                            let payload = used - payload.len()..used;
+                            replies.append(input, kind, payload);
                             self.stats.messages_out.add(1);
-                            self.stats.queue_bytes.add((connection.queue_bytes() - before) as u64);
-                            mark_dirty(&mut self.dirty, connection, id);
+                            continue;
                         }
-                        Action::Publish { kind, payload, to_self } => self.publish(id, kind, payload, to_self),
-                        Action::Close(code, words) => self.close(id, code, words, CloseReason::PolicyViolation, now),
+                        Action::Echo if in_place || payload.len() < REPLY_BY_MOVE_BYTES_MIN => {
+                            connection.reply(kind, payload, &mut self.outbound_pool);
+                        }
+                        Action::Echo => {
+                            let len = payload.len();
+                            let message = reader.exchange_message(self.outbound_pool.take_buffer(len));
+                            connection.reply_with(kind, message, &mut self.outbound_pool);
+                        }
+                        Action::Reply(kind, payload) => connection.reply(kind, payload, &mut self.outbound_pool),
+                        Action::Publish { kind, payload, to_self } => {
+                            self.publish(id, kind, payload, to_self, now);
+                            continue;
+                        }
+                        Action::Close(code, words) => {
+                            self.close(id, code, words, CloseReason::PolicyViolation, now);
+                            continue;
+                        }
                     }
-                    continue;
+                    self.stats.messages_out.add(1);
                 }
                 Ok(Some(Event::Ping(payload))) => connection.pong(payload, &mut self.outbound_pool),
                 Ok(Some(Event::Pong(_))) => continue,
@@ -59,24 +89,35 @@ impl Shard {
             self.stats.queue_bytes.add((connection.queue_bytes() - before) as u64);
             mark_dirty(&mut self.dirty, connection, id);
         }
+        let mut held = reader.held_bytes();
         match self.table.get_mut(id) {
             Some(peer) => peer.connection.put_reader(reader),
-            None => reader.release(&mut self.assembly_pool),
+            None => {
+                held = 0;
+                reader.release(&mut self.assembly_pool);
+            }
         }
+        self.stats.assembly_memory_bytes.add((held as u64).wrapping_sub(held_before as u64));
         if changed {
             self.settle(id);
         }
+        if !replies.is_empty() && self.table.get(id).is_some_and(|peer| peer.connection.queue_bytes() > 0) {
+            // They leave with what was queued after them, in one send.
+            self.keep_replies(id, &input[replies.into_range()]);
+            return 0..0;
+        }
+        replies.into_range()
     }
 
     /// Publishes a peer's message to its topic.
-    fn publish(&mut self, id: ConnectionId, kind: MessageKind, payload: &[u8], to_self: bool) {
+    fn publish(&mut self, id: ConnectionId, kind: MessageKind, payload: &[u8], to_self: bool, now: Time) {
         let Some(topic) = self.table.get(id).and_then(|peer| peer.session.topic) else { return };
         let shard = self.settings.hub.shard;
         let origin = (!to_self).then_some(Origin { shard, connection: id });
         match self.hub.publish(topic, kind, payload, origin, &mut self.outbox) {
             Ordered::Here(_) => {
                 self.stats.published.add(1);
-                self.deliver(topic, kind, payload, origin);
+                self.deliver(topic, kind, payload, origin, now);
             }
             Ordered::Forwarded => {}
         }
@@ -90,9 +131,16 @@ impl Shard {
     }
 
     /// Appends a message for all local subscribers; they get it at the flush.
-    pub(super) fn deliver(&mut self, topic: TopicIndex, kind: MessageKind, payload: &[u8], origin: Option<Origin>) {
+    pub(super) fn deliver(
+        &mut self,
+        topic: TopicIndex,
+        kind: MessageKind,
+        payload: &[u8],
+        origin: Option<Origin>,
+        now: Time,
+    ) {
         let left_out = origin.filter(|origin| origin.shard == self.settings.hub.shard).map(|origin| origin.connection);
-        self.hub.append(topic, kind, payload, left_out);
+        self.hub.append(topic, kind, payload, left_out, now);
     }
 
     pub(super) fn close_slow_consumer(&mut self, id: ConnectionId, reason: CloseReason, now: Time) {

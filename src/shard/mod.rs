@@ -7,34 +7,41 @@
 //!    [`Shard::peer_ended`], [`Shard::transport_failed`], [`Shard::open_envelope`],
 //!    [`Shard::handle_timeouts`];
 //! 2. flushes: for each [`Shard::next_flush`] it does what [`Shard::output`] says;
-//! 3. carries away what [`Shard::take_envelope`] gives.
+//! 3. carries away what [`Shard::take_envelope`] gives, and says [`Shard::end_turn`].
 //!
 //! Each call is bounded in time by its input, none blocks.
 
 #![forbid(unsafe_code)]
 
 mod budget;
+mod drain;
 mod flush;
 mod handshake;
 mod mail;
 mod messages;
+mod reload;
+mod secure;
 mod session;
 mod table;
 mod timer_wheel;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::command::{Address, Envelope};
-use crate::connection::{Connection, Deadlines, Expired, OutboundPool, QueueBounds};
+use crate::connection::{Connection, Deadlines, Expired, OutboundPool, QueueBounds, TlsSettings};
 use crate::dialect::Routes;
 use crate::hub::{Hub, HubSettings, Outbox};
 use crate::id::ConnectionId;
 use crate::origin::OriginPolicy;
 use crate::proto::message::AssemblyPool;
-use crate::stats::{CloseReason, ShardStats};
+use crate::stats::ShardStats;
 use crate::time::Time;
+use drain::Drain;
+pub use drain::{DrainPhase, ListenerTask};
 use flush::InHand;
+use secure::HandshakeTurns;
 use session::Session;
 use table::Table;
 use timer_wheel::TimerWheel;
@@ -56,6 +63,8 @@ pub struct ShardSettings {
     pub routes: Routes,
     /// To whom.
     pub origin: Arc<OriginPolicy>,
+    /// How TLS is spoken; without it, nobody speaks it.
+    pub tls: Option<TlsSettings>,
 }
 
 /// One core's share of the gateway. See the module.
@@ -68,16 +77,21 @@ pub struct Shard {
     outbox: Outbox,
     /// Connections with something to flush, each once.
     dirty: VecDeque<ConnectionId>,
+    /// Whether the next flush is one of these rather than of a topic.
+    dirty_next: bool,
     /// Connections whose reading had paused and may go on.
     resumed: VecDeque<ConnectionId>,
     /// Publishers whose reading pauses until mailboxes have room.
     paused_publishers: Vec<ConnectionId>,
     publishing_paused: bool,
-    draining: bool,
+    drain: Drain,
     outbound_pool: OutboundPool,
     assembly_pool: AssemblyPool,
     /// Published bytes that a transport is being offered.
     in_hand: Option<InHand>,
+    handshake_turns: HandshakeTurns,
+    /// What records say, while they are read or made. Empty in between.
+    plaintext: Vec<u8>,
 }
 
 /// A table entry.
@@ -99,13 +113,16 @@ impl Shard {
             hub: Hub::new(settings.hub.clone()),
             outbox: Outbox::new(),
             dirty: VecDeque::new(),
+            dirty_next: true,
             resumed: VecDeque::new(),
             paused_publishers: Vec::new(),
             publishing_paused: false,
-            draining: false,
+            drain: Drain::new(),
             outbound_pool: OutboundPool::default(),
             assembly_pool: AssemblyPool::default(),
             in_hand: None,
+            handshake_turns: HandshakeTurns::default(),
+            plaintext: Vec::new(),
             settings,
             stats,
         }
@@ -119,7 +136,7 @@ impl Shard {
     /// Takes in a new transport. `None`: the table is full or the shard drains; the
     /// caller pauses accepting.
     pub fn accept(&mut self, now: Time) -> Option<ConnectionId> {
-        if self.draining {
+        if self.drain.is_shut() {
             return None;
         }
         let connection = Connection::new(now);
@@ -136,7 +153,7 @@ impl Shard {
 
     /// Whether another transport can be taken in.
     pub fn has_room(&self) -> bool {
-        !self.draining && self.table.len() < self.settings.connections_max
+        !self.drain.is_shut() && self.table.len() < self.settings.connections_max
     }
 
     /// Connections in the table.
@@ -147,6 +164,9 @@ impl Shard {
     /// Whether the transport may be read now. If not, the caller leaves the bytes where
     /// they are until [`Shard::next_resumed`] names the connection.
     pub fn wants_read(&mut self, id: ConnectionId) -> bool {
+        if self.defers_handshake(id) {
+            return false;
+        }
         let Some(peer) = self.table.get_mut(id) else { return false };
         let wanted = !peer.publisher_paused && peer.connection.wants_read(&self.settings.queue);
         peer.read_pending = !wanted;
@@ -159,19 +179,53 @@ impl Shard {
     }
 
     /// The transport brought bytes, which are used up; their memory is scratch.
-    pub fn receive(&mut self, id: ConnectionId, bytes: &mut [u8], now: Time) {
-        let Some(peer) = self.table.get_mut(id) else { return };
+    ///
+    /// What is to be sent first of all may lie there then, as the range that is returned.
+    /// The caller offers it to the transport at once, tells [`Shard::replied`] how much
+    /// that took, and if not all, [`Shard::keep_replies`] the rest.
+    #[must_use]
+    pub fn receive(&mut self, id: ConnectionId, bytes: &mut [u8], now: Time) -> Range<usize> {
+        let Some(peer) = self.table.get_mut(id) else { return 0..0 };
         peer.connection.heard(now);
         self.stats.bytes_in.add(bytes.len() as u64);
-        let mut input = bytes;
-        if peer.session.dialect.is_none() && !self.receive_head(id, &mut input, now) {
-            return;
+        if let Some(&first) = bytes.first()
+            && self.settings.tls.is_some()
+            && peer.connection.awaits_first_byte()
+            && !self.choose_transport(id, first, now)
+        {
+            return 0..0;
         }
-        self.receive_frames(id, &mut input, now);
+        if self.is_secured(id) {
+            self.receive_ciphertext(id, bytes, now);
+            return 0..0;
+        }
+        self.receive_plaintext(id, bytes, now)
+    }
+
+    /// What a peer says, whatever its transport is. Returns the replies that lie in it.
+    fn receive_plaintext(&mut self, id: ConnectionId, bytes: &mut [u8], now: Time) -> Range<usize> {
+        let Some(peer) = self.table.get(id) else { return 0..0 };
+        let mut head = 0;
+        if peer.session.dialect.is_none() {
+            let len = bytes.len();
+            let mut input = &mut *bytes;
+            if !self.receive_head(id, &mut input, now) {
+                return 0..0;
+            }
+            head = len - input.len();
+        }
+        let replies = self.receive_frames(id, &mut bytes[head..], now);
+        head + replies.start..head + replies.end
     }
 
     /// The peer ended its direction of the transport.
     pub fn peer_ended(&mut self, id: ConnectionId, now: Time) {
+        self.count_cut(id);
+        self.end_of_input(id, now);
+    }
+
+    /// Nothing more will come from a peer.
+    fn end_of_input(&mut self, id: ConnectionId, now: Time) {
         let Some(peer) = self.table.get_mut(id) else { return };
         peer.connection.peer_ended(now);
         self.settle(id);
@@ -185,7 +239,7 @@ impl Shard {
         self.settle(id);
     }
 
-    /// Pings, and closes what has run out of time.
+    /// Pings, closes what has run out of time, and those whose turn it is while going down.
     pub fn handle_timeouts(&mut self, now: Time) {
         while let Some(slot) = self.timers.pop_due(now) {
             let Some(id) = self.table.id_at(slot) else { continue };
@@ -203,11 +257,12 @@ impl Shard {
                 Expired::Closed => self.settle(id),
             }
         }
+        self.close_next(now);
     }
 
     /// When [`Shard::handle_timeouts`] is to be called at the latest.
     pub fn next_timeout(&self) -> Option<Time> {
-        self.timers.next_due()
+        [self.timers.next_due(), self.drain.next_due()].into_iter().flatten().min()
     }
 
     /// The transport has ended our direction, as [`crate::connection::Output::EndWriting`] asked.
@@ -227,27 +282,9 @@ impl Shard {
         self.stats.closes[peer.connection.close_reason() as usize].add(1);
         self.stats.connections.set(self.table.len() as u64);
         self.stats.queue_bytes.sub(peer.connection.queue_bytes() as u64);
-        peer.connection.release(&mut self.outbound_pool).release(&mut self.assembly_pool);
-    }
-
-    /// Begins to close every connection; no new one is taken in.
-    pub fn drain(&mut self, now: Time) {
-        self.draining = true;
-        let ids: Vec<ConnectionId> = self.table.ids().collect();
-        for id in ids {
-            self.drain_one(id, now);
-        }
-    }
-
-    /// Closes every connection at once, whatever the peers do.
-    pub fn abort_all(&mut self) {
-        let ids: Vec<ConnectionId> = self.table.ids().collect();
-        for id in ids {
-            if let Some(peer) = self.table.get_mut(id) {
-                peer.connection.abort(CloseReason::Drain);
-                self.settle(id);
-            }
-        }
+        let mut reader = peer.connection.release(&mut self.outbound_pool);
+        self.stats.assembly_memory_bytes.sub(reader.held_bytes() as u64);
+        reader.release(&mut self.assembly_pool);
     }
 
     /// The next envelope for another thread.

@@ -1,6 +1,9 @@
 //! What a shard does, seen from its driver: bytes in, bytes out, time handed in.
 
+mod drain;
+mod flushes;
 mod pair;
+mod reload;
 mod slow;
 
 use std::time::Duration;
@@ -10,6 +13,7 @@ use crate::command::{SharedMessage, TopicName};
 use crate::connection::Output;
 use crate::limits::TIMER_STEP_MS;
 use crate::proto::frame::MessageKind;
+use crate::stats::CloseReason;
 use pair::{
     DEADLINES, OTHER, OWNER, Pair, QUEUE_BYTES_MAX, REPLY_BYTES_WATERMARK, close_code, delivered, masked, path,
     request, text, topic, unmasked,
@@ -41,6 +45,43 @@ fn the_upgrade_is_answered_once_the_owner_has_acknowledged_and_early_frames_are_
     assert_eq!(pair.stats[OTHER].messages_in.get(), 2, "the early one, and the later one out of the kernel");
     pair.settle();
     assert_eq!(pair.take(peer), [delivered("early"), delivered("later")].concat());
+}
+
+#[test]
+fn echoes_keep_their_order_whatever_is_between_them_and_however_little_the_transport_takes() {
+    let long = "x".repeat(5_000);
+    let ping = masked(0x89, b"?");
+    // A message in two frames is no slice of the input.
+    let fragments = [masked(0x01, long.as_bytes()), masked(0x80, b"end")].concat();
+    let input = [text("one"), text(&long), text("two"), ping, text("three"), fragments, text("four")].concat();
+    let both = format!("{long}end");
+    let expected = [
+        delivered("one"),
+        delivered(&long),
+        delivered("two"),
+        b"\x8a\x01?".to_vec(),
+        delivered("three"),
+        delivered(&both),
+        delivered("four"),
+    ]
+    .concat();
+    for room in [None, Some(0), Some(1), Some(4), Some(5), Some(3_000), Some(5_014), Some(expected.len() - 1)] {
+        for cut in [0, 3, 9, 2_000, 5_020, input.len() - 1] {
+            let mut pair = Pair::new();
+            let peer = pair.open(OWNER, "/echo");
+            let before = pair.stats[OWNER].bytes_out.get();
+            pair.transport(peer).room = room;
+            pair.send(peer, &input[..cut]);
+            pair.flush();
+            pair.send(peer, &input[cut..]);
+            pair.flush();
+            pair.unblock(peer);
+            pair.settle();
+            assert!(pair.take(peer) == expected, "room {room:?}, cut at {cut}");
+            assert_eq!(pair.stats[OWNER].queue_bytes.get(), 0);
+            assert_eq!(pair.stats[OWNER].bytes_out.get(), before + expected.len() as u64);
+        }
+    }
 }
 
 #[test]
@@ -121,7 +162,7 @@ fn an_http_publish_is_answered_with_its_place() {
     let peer = pair.open(OTHER, &path(""));
     let name: TopicName = topic(0).into();
     for (token, offset) in [(5, 1), (6, 2)] {
-        let message = SharedMessage { kind: MessageKind::Binary, payload: [7].into() };
+        let message = SharedMessage { kind: MessageKind::Binary, payload: vec![7].into() };
         pair.shards[OWNER]
             .open_envelope(Envelope::PublishRequest { token, topic: name.clone(), message }, Time::default());
         pair.settle();
@@ -190,7 +231,7 @@ fn a_late_id_does_nothing_to_the_slots_next_tenant() {
     let now = pair.now;
     let shard = &mut pair.shards[OWNER];
     assert!(!shard.wants_read(gone.id));
-    shard.receive(gone.id, &mut text("not from the tenant"), now);
+    assert!(shard.receive(gone.id, &mut text("not from the tenant"), now).is_empty());
     shard.peer_ended(gone.id, now);
     shard.transport_failed(gone.id);
     shard.blocked(gone.id);
@@ -292,9 +333,7 @@ fn pings_keep_their_interval_although_a_pong_may_take_longer() {
 fn a_close_that_is_not_answered_ends_in_a_reset_after_the_close_timeout() {
     let mut pair = Pair::new();
     let peer = pair.open(OTHER, &path(""));
-    let now = pair.now;
-    pair.shards[OTHER].open_envelope(Envelope::Drain, now);
-    pair.settle();
+    pair.go_down(Duration::ZERO);
     assert_eq!(close_code(&pair.take(peer)), 1001);
     assert!(!pair.transport(peer).ended, "the answer is awaited");
     // Data is no answer.
@@ -312,8 +351,7 @@ fn a_close_that_is_answered_ends_after_the_peers_end() {
     let mut pair = Pair::new();
     let peer = pair.open(OWNER, "/echo");
     let now = pair.now;
-    pair.shards[OWNER].drain(now);
-    pair.settle();
+    pair.go_down(Duration::ZERO);
     pair.take(peer);
     pair.send(peer, &masked(0x88, &1001u16.to_be_bytes()));
     pair.settle();
@@ -323,26 +361,6 @@ fn a_close_that_is_answered_ends_after_the_peers_end() {
     pair.shards[OWNER].peer_ended(peer.id, now);
     pair.settle();
     assert_eq!(pair.transport(peer).closed, Some(false));
-    pair.assert_empty();
-}
-
-#[test]
-fn draining_closes_those_in_the_handshake_too_and_takes_in_nobody() {
-    let mut pair = Pair::new();
-    let silent = pair.accept(OTHER);
-    let waiting = pair.accept(OTHER);
-    pair.send(waiting, &request(&path("")));
-    pair.flush();
-    let now = pair.now;
-    pair.shards[OTHER].drain(now);
-    pair.settle();
-    for peer in [silent, waiting] {
-        assert_eq!(pair.take(peer), b"");
-        assert_eq!(pair.transport(peer).closed, Some(true));
-    }
-    assert!(!pair.shards[OTHER].has_room());
-    assert_eq!(pair.shards[OTHER].accept(now), None);
-    assert_eq!(pair.closes(CloseReason::Drain), 2);
     pair.assert_empty();
 }
 

@@ -6,12 +6,15 @@
     websockets_client.py order CLIENTS ADMIN TOPIC OWN TOTAL
         see together.py, which starts it
 
-CLIENTS and ADMIN are host:port.
+CLIENTS and ADMIN are host:port. WSGATE_CA in the environment names the file of
+the certificate to trust over TLS.
 """
 
 import asyncio
 import json
+import os
 import random
+import ssl
 import sys
 from contextlib import AsyncExitStack
 
@@ -44,6 +47,11 @@ class World:
     async def connect(self, path):
         # No proxy: one that the environment names would not reach loopback.
         connecting = connect(f"ws://{self.clients}{path}", proxy=None)
+        return await self.connections.enter_async_context(connecting)
+
+    async def connect_securely(self, path):
+        context = ssl.create_default_context(cafile=os.environ["WSGATE_CA"])
+        connecting = connect(f"wss://{self.clients}{path}", proxy=None, ssl=context)
         return await self.connections.enter_async_context(connecting)
 
     async def publish(self, topic, message):
@@ -102,6 +110,15 @@ async def close(world):
     expect(received and received.code, 1000)
 
 
+async def echo_over_tls(world):
+    peer = await world.connect_securely("/echo")
+    for message in ["Grüße", EVERY_BYTE, LARGE_TEXT, LARGE_BINARY]:
+        await peer.send(message)
+        expect(await receive(peer), message)
+    await peer.close(1000, "done")
+    expect(peer.protocol.close_rcvd and peer.protocol.close_rcvd.code, 1000)
+
+
 async def chat(world):
     peer = await world.connect("/chat")
     for message in ["hello", EVERY_BYTE]:
@@ -145,6 +162,7 @@ CHECKS = {
     "echo 100 messages in order": echo_in_order,
     "ping": ping,
     "close 1000": close,
+    "echo over TLS": echo_over_tls,
     "chat answers good": chat,
     "fan-out over two shards": fan_out,
 }

@@ -1,4 +1,7 @@
-// npm `ws` against wsgate; see gateway.js for the command line.
+// npm `ws` against wsgate; see gateway.js for the command line. WSGATE_CA in the
+// environment names the file of the certificate to trust over TLS.
+
+import { readFileSync } from "node:fs";
 
 import WebSocket from "ws";
 import { everyByte, expect, recordOrder, runChecks, within } from "./checks.js";
@@ -18,6 +21,27 @@ const more = {
       peer.socket.send(Uint8Array.of(byte), { fin: byte === 255, binary: true });
     }
     expect(await peer.receive(), everyByte());
+  },
+  "echo over TLS": async () => {
+    const ca = readFileSync(process.env.WSGATE_CA);
+    const socket = new WebSocket(`wss://${process.argv[3]}/echo`, { ca });
+    const next = (event) =>
+      within(
+        new Promise((resolve, reject) => {
+          socket.once(event, (...data) => resolve(data));
+          socket.once("error", reject);
+        }),
+        `${event} over TLS`,
+      );
+    await next("open");
+    for (const bytes of [everyByte(), new Uint8Array(1 << 20).fill(7)]) {
+      socket.send(bytes);
+      const [data] = await next("message");
+      expect(new Uint8Array(data), bytes);
+    }
+    socket.close(1000);
+    const [code] = await next("close");
+    expect(String(code), "1000");
   },
   "ping between fragments": async ({ connect }) => {
     const peer = await connect("/echo");

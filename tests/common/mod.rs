@@ -5,6 +5,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::disallowed_methods)]
 
 pub mod program;
+pub mod tls;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -23,6 +24,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A gateway on free ports of its own, gone when dropped.
 pub struct TestServer {
     server: Option<Server>,
+    config: Config,
     pub clients: SocketAddr,
     pub admin: SocketAddr,
 }
@@ -36,10 +38,19 @@ impl TestServer {
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut config = Config { listen: any, admin: any, shards: 2, ..Config::default() };
-        config.timeouts.drain = Duration::from_secs(2);
+        config.drain.deadline = Duration::from_secs(2);
         change(&mut config);
+        Self::start_with(config)
+    }
+
+    pub fn start_with(config: Config) -> Self {
         let server = Server::start(&config).expect("a gateway on free ports starts");
-        Self { clients: server.clients_address(), admin: server.admin_address(), server: Some(server) }
+        Self { clients: server.clients_address(), admin: server.admin_address(), server: Some(server), config }
+    }
+
+    /// Reads certificates anew, as a reload without other changes does.
+    pub fn reload_certificates(&self) -> Result<(), wsgate::server::TlsError> {
+        self.server.as_ref().expect("runs until dropped").reload(&self.config)
     }
 
     /// A number, added up over the shards.
@@ -90,6 +101,12 @@ impl TestServer {
         let (ended, end) = std::sync::mpsc::channel();
         std::thread::spawn(move || ended.send(server.wait()));
         end.recv_timeout(PATIENCE).expect("the drain ends in time").expect("no event loop fails");
+    }
+
+    /// Leaves it in the middle of a drain that would take too long, until the test program
+    /// ends.
+    pub fn abandon(mut self) {
+        std::mem::forget(self.server.take());
     }
 
     /// Publishes over HTTP; status and body of the answer.
@@ -156,12 +173,14 @@ impl TestServer {
 
 impl Drop for TestServer {
     fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.drain();
-            let ended = server.wait();
-            if !std::thread::panicking() {
-                ended.expect("no event loop fails");
+        match self.server.take() {
+            // Its drain may be meant to take for ever.
+            Some(server) if std::thread::panicking() => std::mem::forget(server),
+            Some(server) => {
+                server.drain();
+                server.wait().expect("no event loop fails");
             }
+            None => {}
         }
     }
 }

@@ -42,6 +42,15 @@ impl Program {
         Self::spawn(command("sh").args(["-c", &script, PROGRAM]).args(FREE_PORTS).args(arguments))
     }
 
+    /// With both outputs where `output` says, so that nobody sees its log: the addresses
+    /// are those of the arguments. Does not wait until it is ready.
+    pub fn start_unseen(arguments: &[&str], output: impl Fn() -> Stdio) -> Self {
+        let child = command(PROGRAM).args(arguments).stdout(output()).stderr(output()).spawn();
+        let any = SocketAddr::from(([0, 0, 0, 0], 0));
+        let child = child.expect("the program was built");
+        Self { child, log: mpsc::channel().1, start_line: String::new(), clients: any, admin: any }
+    }
+
     fn spawn(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the program was built");
         let stderr = child.stderr.take().expect("it is piped");

@@ -2,6 +2,7 @@
 //! at the end, and nothing left.
 
 use wsgate::policy::SlowConsumerPolicy;
+use wsgate::shard::DrainPhase;
 
 use crate::host::Host;
 use crate::scene::Scene;
@@ -24,6 +25,9 @@ impl Host {
     /// Everybody has left: nothing of them is.
     pub(crate) fn check_empty(&self, scene: &Scene) {
         assert_eq!(self.shard.connections_len(), 0, "slots are free");
+        let phase = self.shard.drain_phase();
+        assert!(self.drain_until.is_none() || phase == DrainPhase::Closing, "going down stopped at {phase:?}");
+        assert_eq!(self.stats.drain_left.get(), 0, "nobody is to be told to go");
         assert_eq!(self.shard.next_timeout(), None, "no deadline is left");
         assert!(!self.shard.has_flushes(), "nothing is to be flushed");
         assert_eq!(self.shard.queue_memory_bytes(), 0, "buffers and batches are home");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use wsgate::command::{Address, Envelope, RequestToken, SharedMessage};
+use wsgate::command::{Address, DrainStep, Envelope, RequestToken, SharedMessage};
 use wsgate::driver::mailbox::Post;
 use wsgate::id::ShardId;
 use wsgate::proto::frame::MessageKind;
@@ -35,7 +35,7 @@ impl Control {
         }
         let id = scene.oracle.write(topic, None, kind, len);
         scene.trace.event("publishes over HTTP", id as u64, topic as u64);
-        let payload = scene.oracle.messages[id].payload.as_slice().into();
+        let payload = scene.oracle.messages[id].payload.clone().into();
         let topic = &scene.oracle.topics[topic];
         self.tokens += 1;
         self.waiting.insert(self.tokens, id);
@@ -45,8 +45,14 @@ impl Control {
         self.announced = false;
     }
 
-    pub(crate) fn drain(&mut self, shard: usize) {
-        self.post.send(Address::Shard(ShardId(shard as u16)), Envelope::Drain);
+    /// Tells all shards the next step of going down.
+    pub(crate) fn drain(&mut self, step: DrainStep, scene: &mut Scene) {
+        for shard in 0..scene.plan.shards {
+            self.post.send(Address::Shard(ShardId(shard as u16)), Envelope::Drain(step));
+        }
+        if let DrainStep::Close { .. } = step {
+            scene.oracle.bind(self.waiting.values().copied());
+        }
         self.announced = false;
     }
 

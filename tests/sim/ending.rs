@@ -1,5 +1,6 @@
 //! Why connections end, and what their clients are told.
 
+use wsgate::shard::DrainPhase;
 use wsgate::stats::CloseReason;
 
 use crate::client::{Client, ClientId, Ending};
@@ -15,6 +16,7 @@ pub(crate) fn ended(scene: &mut Scene, host: &Host, id: ClientId, reason: CloseR
     let deadlines = scene.plan.common().deadlines;
     let sheds = scene.plan.queue_bytes_total_max < 1 << 30;
     let few_topics = scene.plan.common().hub.topics_max < scene.plan.topics.len();
+    let phase = host.shard.drain_phase();
     let client = &mut scene.clients[id];
     assert!(client.ending.is_none(), "client {id} ended twice");
     if !aborted {
@@ -25,20 +27,23 @@ pub(crate) fn ended(scene: &mut Scene, host: &Host, id: ClientId, reason: CloseR
     let caused = match reason {
         CloseReason::PeerClosed => client.close_sent.is_some_and(|(end, _)| end <= client.delivered),
         CloseReason::PeerVanished => client.link.client_end == ClientEnd::Reported,
-        CloseReason::NotUpgraded => matches!(client.purpose, Purpose::Http(..)) || few_topics,
+        CloseReason::NotUpgraded => {
+            matches!(client.purpose, Purpose::Http(..)) || few_topics || phase >= DrainPhase::Delivering
+        }
         CloseReason::HandshakeTimeout => scene.now.since(client.accepted_at) >= deadlines.handshake,
         CloseReason::ProtocolError | CloseReason::MessageTooLong | CloseReason::PolicyViolation => {
             client.offence.is_some_and(|(start, offence)| start < client.delivered && offence.reason == reason)
         }
         CloseReason::SlowConsumer => {
             let closes = subscribes.is_some_and(|subscription| subscription.may_be_closed(&scene.oracle));
-            closes && (client.was_blocked || host.drain_until.is_some())
+            closes && (client.was_blocked || phase == DrainPhase::Closing)
         }
         CloseReason::QueueMemory => sheds && client.was_blocked,
         CloseReason::PongTimeout => {
             scene.now.since(client.heard_at) >= deadlines.ping_interval + deadlines.pong_timeout
         }
-        CloseReason::Drain => host.drain_until.is_some(),
+        CloseReason::Drain => phase == DrainPhase::Closing || host.is_late(scene.now),
+        CloseReason::TlsError => false,
     };
     assert!(caused, "client {id}, {:?}, ended by {reason:?} without a cause", client.purpose);
     client.ending = Some(Ending { reason, aborted });
@@ -68,7 +73,8 @@ pub(crate) fn check_told(scene: &Scene, id: ClientId) {
         CloseReason::PeerVanished
         | CloseReason::PongTimeout
         | CloseReason::NotUpgraded
-        | CloseReason::HandshakeTimeout => panic!("client {id} ended by {reason:?} and was told {told:?}"),
+        | CloseReason::HandshakeTimeout
+        | CloseReason::TlsError => panic!("client {id} ended by {reason:?} and was told {told:?}"),
     };
     let name = client.offence.map_or("", |(_, offence)| offence.name);
     assert_eq!(told, expected, "client {id} ended by {reason:?} {name}");

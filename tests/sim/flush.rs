@@ -1,5 +1,7 @@
 //! How a host's transports take what its shard has to say, and how they end.
 
+use std::ops::Range;
+
 use wsgate::connection::Output;
 use wsgate::id::ConnectionId;
 use wsgate::stats::CloseReason;
@@ -49,37 +51,45 @@ impl Host {
                 }
                 Output::Close { abort } => return self.remove(id, client_id, abort, scene),
             };
-            assert!(!bytes.is_empty(), "nothing is sent");
-            let most = if scene.plan.partial_writes && scene.rng.u32(0..4) == 0 {
-                scene.trace.count("partial write", 1);
-                scene.rng.usize(0..=bytes.len())
-            } else {
-                bytes.len()
-            };
-            let client = &mut scene.clients[client_id];
-            if let Some(subscription) = &mut client.subscription {
-                subscription.confirmed(&scene.oracle);
-            }
-            match client.link.write(bytes, most) {
+            let offered = bytes.len();
+            match offer(scene, client_id, bytes) {
                 Transfer::Bytes(n) => {
-                    scene.trace.hash_bytes(&bytes[..n]);
-                    let all = n == bytes.len();
                     self.shard.sent(id, n);
-                    if !all {
+                    if n < offered {
                         return self.wait_writable(id, client_id, scene);
                     }
                 }
-                Transfer::WouldBlock => {
-                    scene.trace.count("would block", 1);
-                    return self.wait_writable(id, client_id, scene);
-                }
-                Transfer::Failed => {
-                    client.link.client_end = ClientEnd::Reported;
-                    self.shard.transport_failed(id);
-                }
+                Transfer::WouldBlock => return self.wait_writable(id, client_id, scene),
+                Transfer::Failed => self.shard.transport_failed(id),
                 Transfer::End => unreachable!("a write has no end"),
             }
         }
+    }
+
+    /// Sends replies that lie in the receive buffer; see `EventLoop::reply`.
+    pub(crate) fn reply(&mut self, id: ConnectionId, client_id: ClientId, replies: Range<usize>, scene: &mut Scene) {
+        let mut rest = &self.buffer[replies];
+        if rest.is_empty() {
+            return;
+        }
+        scene.trace.count("reply in place", 1);
+        match offer(scene, client_id, rest) {
+            Transfer::Bytes(n) => {
+                self.shard.replied(n);
+                rest = &rest[n..];
+                if rest.is_empty() {
+                    return;
+                }
+            }
+            Transfer::WouldBlock => {}
+            Transfer::Failed => return self.shard.transport_failed(id),
+            Transfer::End => unreachable!("a write has no end"),
+        }
+        scene.trace.count("reply in place kept", 1);
+        // Blocked first, so that it is not flushed in vain.
+        self.shard.blocked(id);
+        self.shard.keep_replies(id, rest);
+        self.wait_writable(id, client_id, scene);
     }
 
     fn wait_writable(&mut self, id: ConnectionId, client: ClientId, scene: &mut Scene) {
@@ -110,4 +120,27 @@ impl Host {
             self.accepting = Accepting::Ready;
         }
     }
+}
+
+/// Offers bytes to a transport, which may take a part of them, nothing, or be broken.
+fn offer(scene: &mut Scene, client: ClientId, bytes: &[u8]) -> Transfer {
+    assert!(!bytes.is_empty(), "nothing is sent");
+    let most = if scene.plan.partial_writes && scene.rng.u32(0..4) == 0 {
+        scene.trace.count("partial write", 1);
+        scene.rng.usize(0..=bytes.len())
+    } else {
+        bytes.len()
+    };
+    let client = &mut scene.clients[client];
+    if let Some(subscription) = &mut client.subscription {
+        subscription.confirmed(&scene.oracle);
+    }
+    let transfer = client.link.write(bytes, most);
+    match transfer {
+        Transfer::Bytes(n) => scene.trace.hash_bytes(&bytes[..n]),
+        Transfer::WouldBlock => scene.trace.count("would block", 1),
+        Transfer::Failed => client.link.client_end = ClientEnd::Reported,
+        Transfer::End => {}
+    }
+    transfer
 }

@@ -7,21 +7,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wsgate::command::{Address, Envelope};
+use wsgate::command::{Address, Envelope, Round};
 use wsgate::connection::Output;
 use wsgate::driver::mailbox::Post;
 use wsgate::id::ConnectionId;
 use wsgate::limits::{ACCEPT_RETRY_MS, PUBLISH_RETRY_MS};
-use wsgate::shard::Shard;
+use wsgate::shard::{DrainPhase, Shard};
 use wsgate::stats::ShardStats;
 use wsgate::time::Time;
 
 use crate::client::ClientId;
 use crate::network::{ClientEnd, Transfer};
 use crate::scene::Scene;
-
-/// Time that a drain may take.
-const DRAIN: Duration = Duration::from_secs(10);
 
 /// What a kernel reports, once for each change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +50,8 @@ pub(crate) struct Host {
     /// Clients that nobody has accepted.
     pub(crate) backlog: VecDeque<ClientId>,
     pub(crate) accepting: Accepting,
+    /// Its listener is open.
+    pub(crate) listens: bool,
     asleep: bool,
     sleeps_until: Option<Time>,
     pub(crate) drain_until: Option<Time>,
@@ -77,6 +76,7 @@ impl Host {
             readable: VecDeque::new(),
             backlog: VecDeque::new(),
             accepting: Accepting::Armed,
+            listens: true,
             asleep: false,
             sleeps_until: None,
             drain_until: None,
@@ -119,15 +119,20 @@ impl Host {
         for _ in 0..self.readable.len() {
             let Some(id) = self.readable.pop_front() else { break };
             self.read(id, scene);
+            // The slice of a turn is over; the others stay first in the list.
+            if scene.one_in(8) {
+                break;
+            }
         }
         self.take_mail(scene);
         self.shard.handle_timeouts(now);
-        if self.drain_until.is_some_and(|until| now >= until) {
-            self.shard.abort_all();
-        }
+        self.tend_listener(scene);
+        self.enforce_drain(scene);
         self.keep_queue_bound(scene);
         self.flush(scene);
         self.carry_mail_out(scene);
+        self.shard.end_turn(now, now);
+        scene.phases[self.index] = self.shard.drain_phase();
         self.check_gauges(scene);
         self.sleep(now);
     }
@@ -156,14 +161,14 @@ impl Host {
         (present == id).then_some(client)
     }
 
-    fn accept(&mut self, scene: &mut Scene) {
+    pub(crate) fn accept(&mut self, scene: &mut Scene) {
         match self.accepting {
             Accepting::Armed => return,
             Accepting::Paused { until } if scene.now < until => return,
             Accepting::Ready | Accepting::Paused { .. } => self.accepting = Accepting::Ready,
         }
         for _ in 0..scene.rng.usize(1..4) {
-            if self.backlog.is_empty() || self.drain_until.is_some() {
+            if self.backlog.is_empty() {
                 self.accepting = Accepting::Armed;
                 return;
             }
@@ -218,8 +223,9 @@ impl Host {
                 scene.trace.hash_bytes(&self.buffer[..n]);
                 let ended = client.link.client_end >= ClientEnd::Arrived;
                 let published = self.stats.published.get();
-                self.shard.receive(id, &mut self.buffer[..n], scene.now);
+                let replies = self.shard.receive(id, &mut self.buffer[..n], scene.now);
                 self.count_published(Some(client_id), self.stats.published.get() - published, scene);
+                self.reply(id, client_id, replies, scene);
                 if n == self.buffer.len() || ended {
                     self.list_readable(id);
                 }
@@ -267,10 +273,9 @@ impl Host {
                 scene.oracle.append(id, self.index);
                 self.grow(message.payload.len() + 10);
             }
-            Envelope::Drain => self.begin_drain(scene),
+            Envelope::Drain(_) => self.begin_drain(scene),
             _ => {}
         }
-        let is_request = matches!(envelope, Envelope::PublishRequest { .. });
         let count = self.stats.published.get();
         self.shard.open_envelope(envelope, scene.now);
         let count = self.stats.published.get() - count;
@@ -279,32 +284,17 @@ impl Host {
             Some(id) => {
                 assert_eq!(count, 0, "one message is ordered once");
                 scene.trace.count("topics full", 1);
-                if !is_request {
-                    scene.oracle.refuse(id);
-                }
+                scene.oracle.refuse(id);
                 let topic = scene.oracle.messages[id].topic;
-                let served = scene.clients.iter().any(|client| client.is_served_with(topic));
+                // Whoever is being told to go may not know it yet.
+                let serves = |shard: usize| scene.phases[shard] < DrainPhase::Closing;
+                let mut clients = scene.clients.iter();
+                let served = clients.any(|client| client.is_served_with(topic) && serves(client.shard));
                 assert!(!served, "message {id} was refused, but its topic has subscribers");
             }
             None => self.count_published(scene.early[self.index], count, scene),
         }
         self.grow(scene.oracle.published_bytes - before);
-    }
-
-    fn begin_drain(&mut self, scene: &mut Scene) {
-        if self.drain_until.is_some() {
-            return;
-        }
-        scene.trace.event("drain begins", self.index as u64, 0);
-        self.drain_until = Some(scene.now + DRAIN);
-        for (_, client) in self.sockets.iter().flatten() {
-            if let Some(subscription) = &mut scene.clients[*client].subscription {
-                subscription.drained(&scene.oracle, self.index);
-            }
-        }
-        for client in self.backlog.drain(..) {
-            scene.clients[client].link.reset = true;
-        }
     }
 
     fn keep_queue_bound(&mut self, scene: &mut Scene) {
@@ -325,6 +315,9 @@ impl Host {
                 let id = scene.oracle.recognize(message.kind, &message.payload);
                 scene.forwarded(id);
             }
+            if let Envelope::Barrier(Round::Emptied) = &envelope {
+                self.bind_under_way(scene);
+            }
             if to != Address::Control {
                 scene.trace.count("mailbox full", u64::from(self.post.is_full(to)));
             }
@@ -338,6 +331,7 @@ impl Host {
 
     /// Waits, unless something is left to do.
     fn sleep(&mut self, now: Time) {
+        self.shard.begin_turn();
         while let Some(id) = self.shard.next_resumed() {
             self.list_readable(id);
         }
@@ -350,7 +344,7 @@ impl Host {
             _ => None,
         };
         let publish = self.shard.has_paused_publishers().then(|| now + Duration::from_millis(PUBLISH_RETRY_MS));
-        let drain = self.drain_until.filter(|_| self.shard.connections_len() > 0);
+        let drain = self.drain_until.filter(|_| self.shard.connections_len() > 0 || self.listens);
         self.asleep = true;
         self.sleeps_until = [self.shard.next_timeout(), retry, publish, drain].into_iter().flatten().min();
     }

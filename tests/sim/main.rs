@@ -11,6 +11,7 @@
 mod books;
 mod client;
 mod control;
+mod drain;
 mod ending;
 mod flush;
 mod host;

@@ -35,6 +35,8 @@ pub(crate) struct Topic {
     pub(crate) order: Vec<MessageId>,
     /// By shard: the end of what it has had for its subscribers.
     pub(crate) appended: Vec<usize>,
+    /// Once its owner goes down: the end of what everybody gets before being told to go.
+    pub(crate) owed: Option<usize>,
     /// The last known epoch, and the place of the message before its first.
     epoch: Option<(u64, u64)>,
 }
@@ -47,6 +49,8 @@ pub(crate) struct Oracle {
     pub(crate) published_bytes: usize,
     /// On their way to their owner.
     forwarded: BTreeSet<MessageId>,
+    /// Accepted before going down had emptied the listeners, and not ordered then.
+    bound: BTreeSet<MessageId>,
 }
 
 impl Oracle {
@@ -57,9 +61,16 @@ impl Oracle {
             owner: owner_of(name, plan.shards, plan.common().hub.hash_seed).index(),
             order: Vec::new(),
             appended: vec![0; plan.shards],
+            owed: None,
             epoch: None,
         });
-        Self { messages: Vec::new(), topics: topics.collect(), published_bytes: 0, forwarded: BTreeSet::new() }
+        Self {
+            messages: Vec::new(),
+            topics: topics.collect(),
+            published_bytes: 0,
+            forwarded: BTreeSet::new(),
+            bound: BTreeSet::new(),
+        }
     }
 
     /// Makes a message of `len` bytes or a few more; text has characters of every length.
@@ -96,6 +107,7 @@ impl Oracle {
     /// The owner has put a message in order.
     pub(crate) fn order(&mut self, id: MessageId, shard: usize) {
         self.forwarded.remove(&id);
+        self.bound.remove(&id);
         let message = &mut self.messages[id];
         let topic = &mut self.topics[message.topic];
         assert_eq!(shard, topic.owner, "only the owner of {:?} orders its messages", topic.name);
@@ -107,9 +119,35 @@ impl Oracle {
         topic.appended[shard] = topic.order.len();
     }
 
-    /// The owner had no room for the topic of a forwarded message.
+    /// The owner had no room for the topic of a message.
     pub(crate) fn refuse(&mut self, id: MessageId) {
-        assert!(self.forwarded.remove(&id), "message {id} was not on its way");
+        self.bound.remove(&id);
+        let was_forwarded = self.forwarded.remove(&id);
+        assert!(was_forwarded || self.messages[id].author.is_none(), "message {id} was not on its way");
+    }
+
+    /// These were accepted before the gateway stops to accept, so they are ordered before
+    /// anybody is told to go.
+    pub(crate) fn bind(&mut self, ids: impl Iterator<Item = MessageId>) {
+        let messages = &self.messages;
+        self.bound.extend(ids.filter(|id| messages[*id].place.is_none()));
+    }
+
+    /// Messages on their way to their owners.
+    pub(crate) fn under_way(&self) -> Vec<(MessageId, ClientId)> {
+        let author = |id: &MessageId| Some((*id, self.messages[*id].author?));
+        self.forwarded.iter().filter_map(author).collect()
+    }
+
+    /// A shard has closed its listener and says so to all behind its deliveries: whoever is
+    /// told to go gets all that it has ordered.
+    pub(crate) fn owe(&mut self, shard: usize) {
+        for (index, topic) in self.topics.iter_mut().enumerate().filter(|(_, topic)| topic.owner == shard) {
+            let late = self.bound.iter().find(|id| self.messages[**id].topic == index);
+            assert_eq!(late, None, "a message that was accepted comes after the end of {:?}", topic.name);
+            assert_eq!(topic.owed, None, "shard {shard} has closed its listener twice");
+            topic.owed = Some(topic.order.len());
+        }
     }
 
     /// A shard takes what the owner has sent it for its subscribers.

@@ -208,6 +208,7 @@ fn settings(seed: u64, shards: usize, topics: usize, clients_max: usize, rng: &m
             limits: ServiceLimits { echo: message_bytes_max, greeting: message_bytes_max, plain: message_bytes_max },
         },
         origin: Arc::default(),
+        tls: None,
     }
 }
 

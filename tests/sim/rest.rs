@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use wsgate::shard::DrainPhase;
+
 use crate::client::Client;
 use crate::ending;
 use crate::host::Host;
@@ -91,8 +93,8 @@ impl World {
     /// Everybody leaves, each in its way, or is made to.
     pub(crate) fn leave(&mut self) {
         self.scene.trace.event("everybody leaves", 0, 0);
-        if !self.drains && self.scene.one_in(3) {
-            self.drain();
+        if self.drains == DrainPhase::Announced || self.drains == DrainPhase::Serving && self.scene.one_in(3) {
+            while self.drain() {}
         }
         for id in self.active.clone() {
             match self.scene.rng.u32(0..4) {
@@ -101,7 +103,7 @@ impl World {
                 1 if self.scene.clients[id].may_send_end() => {
                     self.scene.clients[id].link.client_end = ClientEnd::Sent;
                 }
-                2 if self.drains => {}
+                2 if self.drains != DrainPhase::Serving => {}
                 _ if self.scene.may_speak(id) => self.scene.close(id),
                 _ => {}
             }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use fastrand::Rng;
+use wsgate::shard::DrainPhase;
 use wsgate::time::Time;
 
 use crate::client::{Client, ClientId};
@@ -24,6 +25,8 @@ pub(crate) struct Scene {
     /// By shard: the client that sends frames before it knows that it may. One at a time,
     /// so that it is known whose they are when the shard reads them later.
     pub(crate) early: Vec<Option<ClientId>>,
+    /// By shard: how far it has gone down.
+    pub(crate) phases: Vec<DrainPhase>,
 }
 
 impl Scene {

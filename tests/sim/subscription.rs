@@ -21,8 +21,6 @@ pub(crate) struct Subscription {
     cursor: Option<usize>,
     /// Messages that it was told it lost, since the last one that it received.
     told: u64,
-    /// It must get what is before this place, since its shard had it before it drained.
-    owed: Option<usize>,
     pub(crate) received: u64,
     /// Messages lost that it was told of.
     pub(crate) told_in_all: u64,
@@ -40,7 +38,6 @@ impl Subscription {
             upper: None,
             cursor: None,
             told: 0,
-            owed: None,
             received: 0,
             told_in_all: 0,
             conflated: (0, 0),
@@ -55,11 +52,6 @@ impl Subscription {
     /// The upgrade is being answered: from here on, nothing may be missing.
     pub(crate) fn confirmed(&mut self, oracle: &Oracle) {
         self.upper.get_or_insert(oracle.topics[self.topic].order.len());
-    }
-
-    /// Its shard begins to drain.
-    pub(crate) fn drained(&mut self, oracle: &Oracle, shard: usize) {
-        self.owed.get_or_insert(oracle.topics[self.topic].appended[shard]);
     }
 
     /// What is done when it is behind.
@@ -120,9 +112,8 @@ impl Subscription {
 
     /// It was closed because its shard drained, and has read everything.
     pub(crate) fn check_drained(&self, oracle: &Oracle) {
-        if let Some(owed) = self.owed {
-            self.check_has(oracle, owed);
-        }
+        let Some(owed) = oracle.topics[self.topic].owed else { panic!("told to go while its owner accepts") };
+        self.check_has(oracle, owed);
     }
 
     fn check_has(&self, oracle: &Oracle, end: usize) {

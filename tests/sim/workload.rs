@@ -1,6 +1,7 @@
 //! What clients say, and what they make of what they hear.
 
 use wsgate::proto::frame::MessageKind;
+use wsgate::shard::DrainPhase;
 
 use crate::client::{Client, ClientId, Heard};
 use crate::malformed::{self, CLOSE, CONTINUATION, PING, PONG, frame};
@@ -198,8 +199,11 @@ impl Scene {
         let deadlines = self.plan.common().deadlines;
         let few_topics = self.plan.common().hub.topics_max < self.plan.topics.len();
         let late = self.now.since(client.accepted_at) >= deadlines.handshake;
+        let phase = self.phases[client.shard];
         let expected = match (client.purpose, status) {
             (_, 408) => late,
+            (_, 503) if phase >= DrainPhase::Delivering => true,
+            (Purpose::Http(_, 200), 503) => phase >= DrainPhase::Announced,
             (Purpose::Http(_, expected), status) => status == expected,
             (Purpose::Silent, _) => false,
             (Purpose::Plain { .. }, 503) => few_topics,

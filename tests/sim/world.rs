@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
+use wsgate::command::DrainStep;
 use wsgate::driver::mailbox;
 use wsgate::proto::frame::MessageKind;
+use wsgate::shard::DrainPhase;
 use wsgate::time::Time;
 
 use crate::client::ClientId;
@@ -25,6 +27,9 @@ use crate::{books, plan};
 /// Bytes that a client has on the way at once, before it waits with more.
 const UNREAD_MAX: usize = 200_000;
 
+/// Events of a seed that a drain may last before its faults stop.
+const DRAIN_EVENTS: u64 = 600;
+
 /// See the module.
 pub(crate) struct World {
     pub(crate) scene: Scene,
@@ -32,7 +37,8 @@ pub(crate) struct World {
     pub(crate) control: Control,
     /// Clients that something can still happen to.
     pub(crate) active: Vec<ClientId>,
-    pub(crate) drains: bool,
+    /// What shards have been told: nothing, to announce, or to close (`Emptying`).
+    pub(crate) drains: DrainPhase,
 }
 
 impl World {
@@ -47,6 +53,7 @@ impl World {
         let scene = Scene {
             oracle: Oracle::new(&plan),
             early: vec![None; plan.shards],
+            phases: vec![DrainPhase::Serving; plan.shards],
             rng,
             now: Time(3_600_000_000_000),
             clients: Vec::new(),
@@ -54,7 +61,7 @@ impl World {
             plan,
         };
         let hosts = posts.into_iter().enumerate().map(|(index, post)| Host::new(index, &scene, post)).collect();
-        Self { scene, hosts, control, active: Vec::new(), drains: false }
+        Self { scene, hosts, control, active: Vec::new(), drains: DrainPhase::Serving }
     }
 
     /// All of it. Panics where something is not as it must be.
@@ -62,7 +69,7 @@ impl World {
         while self.scene.trace.events() < EVENTS {
             let action = self.scene.plan.action(&mut self.scene.rng);
             // A drain ends nearly everything, so it comes late.
-            let too_early = action == Action::Drain && self.scene.trace.events() < EVENTS - 300;
+            let too_early = action == Action::Drain && self.scene.trace.events() < EVENTS - DRAIN_EVENTS;
             if !too_early && !self.step(action) && !self.can_move() {
                 self.pass_to_deadline();
             }
@@ -198,7 +205,7 @@ impl World {
         }
         let shard = self.scene.rng.usize(0..self.hosts.len());
         let host = &mut self.hosts[shard];
-        if host.drain_until.is_some() {
+        if !host.listens {
             return false;
         }
         let id = self.scene.connect(shard);
@@ -263,26 +270,39 @@ impl World {
             return false;
         }
         let id = *plan::pick(&mut scene.rng, &host.departed);
-        let what = scene.rng.u64(0..7);
+        let what = scene.rng.u64(0..8);
         scene.trace.event("late event", u64::from(id.slot), what);
         match what {
             0 => host.shard.writable(id),
-            1 => host.shard.receive(id, &mut [0x88; 40], scene.now),
+            1 => assert!(host.shard.receive(id, &mut [0x88; 40], scene.now).is_empty(), "{id:?} is gone"),
             2 => host.shard.peer_ended(id, scene.now),
             3 => host.shard.transport_failed(id),
             4 => host.shard.blocked(id),
             5 => host.shard.ended_writing(id),
+            6 => host.shard.keep_replies(id, &[0x88; 40]),
             _ => assert!(!host.shard.wants_read(id), "{id:?} is gone"),
         }
         true
     }
 
+    /// The next step of going down; whether there was one. The second may follow at once.
     pub(crate) fn drain(&mut self) -> bool {
-        if std::mem::replace(&mut self.drains, true) {
-            return false;
+        let rng = &mut self.scene.rng;
+        let step = match self.drains {
+            DrainPhase::Serving => DrainStep::Announce,
+            DrainPhase::Announced => {
+                let spread = Duration::from_millis(*plan::pick(rng, &[0, 30, 1_000, 20_000]));
+                DrainStep::Close { spread, seed: rng.u64(..) }
+            }
+            _ => return false,
+        };
+        let is_last = step != DrainStep::Announce;
+        self.drains = if is_last { DrainPhase::Emptying } else { DrainPhase::Announced };
+        self.scene.trace.event("drain asked for", u64::from(is_last), 0);
+        self.control.drain(step, &mut self.scene);
+        if !is_last && self.scene.rng.bool() {
+            self.drain();
         }
-        self.scene.trace.event("drain asked for", 0, 0);
-        (0..self.hosts.len()).for_each(|shard| self.control.drain(shard));
         true
     }
 

@@ -11,6 +11,7 @@ use super::row::{IdleTopics, Owner, Work};
 use crate::rig::client;
 use crate::rig::load::{Echo, FanOut, Load, Next, Pace};
 use crate::rig::process::resident_bytes;
+use crate::rig::secure::Certificates;
 use crate::rig::server::Server;
 use crate::rig::window::Window;
 
@@ -69,7 +70,13 @@ pub(super) struct Sends {
 }
 
 /// Puts a server to work for a while.
-pub(super) fn measure(server: &Server, part: Part, work: &Work, time: Duration) -> io::Result<Sample> {
+pub(super) fn measure(
+    server: &Server,
+    part: Part,
+    work: &Work,
+    certificates: &Certificates,
+    time: Duration,
+) -> io::Result<Sample> {
     let sent = work.client_frame();
     let returned = match part {
         Part::Floor => sent.clone(),
@@ -87,6 +94,15 @@ pub(super) fn measure(server: &Server, part: Part, work: &Work, time: Duration) 
             let delivered = work.server_frame();
             window(server, &mut FanOut::new(publisher, streams, &sent, &delivered, Pace::InFlight(in_flight))?, time)
         }
+        Work::SecureFanOut { subscribers, in_flight, .. } => {
+            let publisher = client::open(server.clients, &same(1, "/topics/room?subscribe=off"))?.remove(0);
+            let streams = certificates.open(server.clients, &same(subscribers, "/topics/room"))?;
+            let (delivered, pace) = (work.server_frame(), Pace::InFlight(in_flight));
+            window(server, &mut FanOut::secure(publisher, streams, &sent, &delivered, pace)?, time)
+        }
+        Work::SecureIdle { connections } => {
+            idle(server, connections, |range| certificates.open(server.clients, &same(range.len(), "/echo")))
+        }
         Work::OwnTopics { topics, in_flight, owner, .. } => {
             let streams = match (part, owner) {
                 (Part::Floor, _) => client::open(server.clients, &same(topics, "/echo"))?,
@@ -101,17 +117,26 @@ pub(super) fn measure(server: &Server, part: Part, work: &Work, time: Duration) 
                 IdleTopics::Shared => same(range.len(), "/topics/room"),
                 IdleTopics::Own => topic_paths(range),
             };
-            let first = client::open(server.clients, &paths(0..IDLE_FIRST))?;
-            std::thread::sleep(SETTLE);
-            let before = resident_bytes(server.pid())?;
-            let rest = client::open(server.clients, &paths(IDLE_FIRST..IDLE_FIRST + connections))?;
-            std::thread::sleep(SETTLE);
-            let bytes = resident_bytes(server.pid())? as f64 - before as f64;
-            let value = bytes / rest.len() as f64;
-            drop((first, rest));
-            Ok(Sample { value, work: None })
+            idle(server, connections, |range| client::open(server.clients, &paths(range)))
         }
     }
+}
+
+/// Memory of the server for each of so many connections.
+fn idle<T>(
+    server: &Server,
+    connections: usize,
+    open: impl Fn(std::ops::Range<usize>) -> io::Result<Vec<T>>,
+) -> io::Result<Sample> {
+    let first = open(0..IDLE_FIRST)?;
+    std::thread::sleep(SETTLE);
+    let before = resident_bytes(server.pid())?;
+    let rest = open(IDLE_FIRST..IDLE_FIRST + connections)?;
+    std::thread::sleep(SETTLE);
+    let bytes = resident_bytes(server.pid())? as f64 - before as f64;
+    let value = bytes / rest.len() as f64;
+    drop((first, rest));
+    Ok(Sample { value, work: None })
 }
 
 /// Topics with names of 32 bytes.

@@ -146,6 +146,7 @@ impl Bench {
     fn measure_once(&self, row: &Row, program: &Program) -> std::io::Result<Sample> {
         let launch = (program.launch)(&self.stand.workshop, &row.work)?;
         let server = self.stand.start(launch, row.work.shards(), program.name)?;
-        measure::measure(&server, program.part, &row.work, self.time).map_err(|error| server.error(&error.to_string()))
+        measure::measure(&server, program.part, &row.work, &self.stand.workshop.certificates, self.time)
+            .map_err(|error| server.error(&error.to_string()))
     }
 }

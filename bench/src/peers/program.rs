@@ -4,6 +4,7 @@
 //! plain dialect: `/echo`, `/topics/NAME`, `/topics/NAME?subscribe=off`.
 
 use std::io;
+use std::path::Path;
 use std::process::Command;
 
 use super::row::{Owner, Work};
@@ -46,7 +47,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         about: "release build",
         does: |_| true,
         prepare: |_| Ok(()),
-        launch: |workshop, work| Ok(Launch::wsgate(&workshop.wsgate, work.shards())),
+        launch: |workshop, work| Ok(wsgate(workshop, &workshop.wsgate, work)),
     },
     Program {
         name: "baseline",
@@ -59,13 +60,13 @@ pub(super) const PROGRAMS: &[Program] = &[
         },
         launch: |workshop, work| {
             let file = workshop.baseline.as_ref().ok_or(io::ErrorKind::NotFound)?;
-            Ok(Launch::wsgate(file, work.shards()))
+            Ok(wsgate(workshop, file, work))
         },
     },
     Program {
         name: "floor",
         part: Part::Floor,
-        about: "bare epoll loop in bench: echoes bytes, or sends what is ready; no parsing",
+        about: "bare epoll loop in bench: echoes bytes, or sends what is ready; no parsing; over TLS with bare rustls",
         does: |work| !matches!(work, Work::Idle { .. }),
         prepare: |_| Ok(()),
         launch: |workshop, work| {
@@ -73,6 +74,10 @@ pub(super) const PROGRAMS: &[Program] = &[
             command.arg("floor");
             command.arg("--frame-in").arg(work.client_frame().len().to_string());
             command.arg("--frame-out").arg(work.server_frame().len().to_string());
+            if work.is_secure() {
+                command.arg("--certificate").arg(&workshop.certificates.certificate);
+                command.arg("--key").arg(&workshop.certificates.key);
+            }
             Ok(Launch { command, ready: Ready::Printed })
         },
     },
@@ -109,7 +114,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         part: Part::Peer,
         about: "nginx with Debian's libnginx-mod-nchan, one worker",
         // It has no echo, and answers every publication to the one who published.
-        does: |work| !matches!(work, Work::Echo { .. } | Work::OwnTopics { .. }) && !is_bare(work),
+        does: |work| !matches!(work, Work::Echo { .. } | Work::OwnTopics { .. }) && !is_bare(work) && !work.is_secure(),
         prepare: Workshop::unpack_nchan,
         launch: |workshop, _| {
             let address = free_address()?;
@@ -138,13 +143,18 @@ pub(super) const PROGRAMS: &[Program] = &[
     },
 ];
 
+fn wsgate(workshop: &Workshop, file: &Path, work: &Work) -> Launch {
+    let launch = Launch::wsgate(file, work.shards());
+    if work.is_secure() { launch.secure(&workshop.certificates) } else { launch }
+}
+
 /// nchan insists on Debian's directory for its temporary files, so it gets one that
 /// nobody else sees.
 const NGINX_IN_NAMESPACE: &str = "mount -t tmpfs none /var/lib && mkdir /var/lib/nginx && exec \"$@\"";
 
 /// Peers have no shards.
 fn on_one_shard(work: &Work) -> bool {
-    !matches!(work, Work::OwnTopics { owner: Owner::OtherShard, .. })
+    !matches!(work, Work::OwnTopics { owner: Owner::OtherShard, .. }) && !work.is_secure()
 }
 
 fn is_bare(work: &Work) -> bool {

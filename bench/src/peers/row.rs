@@ -9,6 +9,9 @@ use crate::rig::frames;
 /// Connections of the idle rows: near what the usual limit of 20,000 descriptors
 /// leaves, since more of them make the bytes per connection more exact.
 const IDLE_CONNECTIONS: usize = 16_000;
+/// The same over TLS, where a handshake takes about a millisecond and a connection more
+/// bytes.
+const SECURE_IDLE_CONNECTIONS: usize = 4_000;
 
 /// A row.
 #[derive(Debug)]
@@ -32,6 +35,10 @@ pub(super) enum Work {
     /// Each connection subscribes to a topic of its own, and publishes to it. The next
     /// to publish is drawn at random when a message has arrived.
     OwnTopics { topics: usize, bytes: usize, in_flight: usize, owner: Owner },
+    /// The same with subscribers that speak TLS. The publisher does not.
+    SecureFanOut { subscribers: usize, bytes: usize, in_flight: usize },
+    /// Connections over TLS that are open, and nothing else.
+    SecureIdle { connections: usize },
     /// Connections that are open, and nothing else.
     Idle { connections: usize, topics: IdleTopics },
 }
@@ -159,6 +166,24 @@ pub(super) const ROWS: &[Row] = &[
         work: Work::Idle { connections: IDLE_CONNECTIONS, topics: IdleTopics::Own },
         budgets: &[Budget::Bytes(600.0)],
     },
+    Row {
+        name: "wss-fanout-1000",
+        title: "fan-out over TLS to 1,000, 64 B, one at a time",
+        work: Work::SecureFanOut { subscribers: 1_000, bytes: 64, in_flight: 1 },
+        budgets: &[Budget::OfFloor(1.15)],
+    },
+    Row {
+        name: "wss-fanout-1000-x64",
+        title: "fan-out over TLS to 1,000, 64 B, 64 in flight",
+        work: Work::SecureFanOut { subscribers: 1_000, bytes: 64, in_flight: 64 },
+        budgets: &[Budget::OfFloor(1.15)],
+    },
+    Row {
+        name: "wss-idle",
+        title: "idle connection over TLS without a topic",
+        work: Work::SecureIdle { connections: SECURE_IDLE_CONNECTIONS },
+        budgets: &[Budget::OfFloor(1.15)],
+    },
 ];
 
 impl Work {
@@ -173,8 +198,11 @@ impl Work {
     /// Payload bytes of a message; 0 where none is sent.
     pub(super) fn bytes(&self) -> usize {
         match *self {
-            Self::Echo { bytes, .. } | Self::FanOut { bytes, .. } | Self::OwnTopics { bytes, .. } => bytes,
-            Self::Idle { .. } => 0,
+            Self::Echo { bytes, .. }
+            | Self::FanOut { bytes, .. }
+            | Self::SecureFanOut { bytes, .. }
+            | Self::OwnTopics { bytes, .. } => bytes,
+            Self::Idle { .. } | Self::SecureIdle { .. } => 0,
         }
     }
 
@@ -182,16 +210,23 @@ impl Work {
     /// topic in a fan-out. A server that coalesces all it can makes one send of them.
     pub(super) fn window(&self) -> usize {
         match *self {
-            Self::Echo { in_flight, .. } | Self::FanOut { in_flight, .. } => in_flight,
-            Self::OwnTopics { .. } | Self::Idle { .. } => 1,
+            Self::Echo { in_flight, .. } | Self::FanOut { in_flight, .. } | Self::SecureFanOut { in_flight, .. } => {
+                in_flight
+            }
+            Self::OwnTopics { .. } | Self::Idle { .. } | Self::SecureIdle { .. } => 1,
         }
     }
 
     pub(super) fn measures(&self) -> Measures {
         match self {
-            Self::Idle { .. } => Measures::ConnectionBytes,
+            Self::Idle { .. } | Self::SecureIdle { .. } => Measures::ConnectionBytes,
             _ => Measures::MessageCpu,
         }
+    }
+
+    /// Whether clients speak TLS.
+    pub(super) fn is_secure(&self) -> bool {
+        matches!(self, Self::SecureFanOut { .. } | Self::SecureIdle { .. })
     }
 
     /// A message as clients send it.

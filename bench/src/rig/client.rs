@@ -31,7 +31,9 @@ fn open_all(server: SocketAddr, paths: &[String], receive_buffer: Option<usize>)
     for paths in paths.chunks(OPENING_MAX) {
         let first = open.len();
         for path in paths {
-            open.push(request(server, path, receive_buffer)?);
+            let mut stream = connect(server, receive_buffer)?;
+            stream.write_all(request(server, path).as_bytes())?;
+            open.push(stream);
         }
         for (stream, path) in open[first..].iter_mut().zip(paths) {
             await_upgrade(stream)
@@ -41,31 +43,35 @@ fn open_all(server: SocketAddr, paths: &[String], receive_buffer: Option<usize>)
     Ok(open)
 }
 
-fn request(server: SocketAddr, path: &str, receive_buffer: Option<usize>) -> io::Result<TcpStream> {
+/// Connects, and has said nothing.
+pub(crate) fn connect(server: SocketAddr, receive_buffer: Option<usize>) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
     if let Some(bytes) = receive_buffer {
         // Before it connects: the window that is offered first is of this size already.
         socket.set_recv_buffer_size(bytes)?;
     }
     socket.connect(&server.into())?;
-    let mut stream = TcpStream::from(socket);
+    let stream = TcpStream::from(socket);
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     // Closing by a reset leaves no port behind that could not be used again.
     SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
-    let request = format!(
+    Ok(stream)
+}
+
+/// The request for an upgrade.
+pub(crate) fn request(server: SocketAddr, path: &str) -> String {
+    format!(
         "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes())?;
-    Ok(stream)
+    )
 }
 
 /// Reads the answer's head and nothing behind it.
 fn await_upgrade(stream: &mut TcpStream) -> io::Result<()> {
     let mut head = [0; 2048];
     let mut filled = 0;
-    while !head[..filled].ends_with(END_OF_HEAD) {
+    while !is_upgraded(&head[..filled])? {
         let Some(room @ [_, ..]) = head.get_mut(filled..) else {
             return Err(io::Error::other("the answer to the upgrade has no end, or does not stop there"));
         };
@@ -74,9 +80,17 @@ fn await_upgrade(stream: &mut TcpStream) -> io::Result<()> {
             n => filled += n,
         }
     }
+    Ok(())
+}
+
+/// Whether that is a whole answer that agrees; an error if it does not.
+pub(crate) fn is_upgraded(head: &[u8]) -> io::Result<bool> {
+    if !head.ends_with(END_OF_HEAD) {
+        return Ok(false);
+    }
     if !head.starts_with(b"HTTP/1.1 101 ") {
-        let head = String::from_utf8_lossy(&head[..filled]);
+        let head = String::from_utf8_lossy(head);
         return Err(io::Error::other(format!("answered {:?}", head.lines().next().unwrap_or_default())));
     }
-    Ok(())
+    Ok(true)
 }

@@ -7,6 +7,7 @@
 pub(crate) mod client;
 pub(crate) mod delays;
 pub(crate) mod frames;
+pub(crate) mod histogram;
 pub(crate) mod instructions;
 pub(crate) mod interval;
 pub(crate) mod load;
@@ -14,6 +15,7 @@ pub(crate) mod machine;
 pub(crate) mod markdown;
 pub(crate) mod metrics;
 pub(crate) mod process;
+pub(crate) mod secure;
 pub(crate) mod server;
 pub(crate) mod stand;
 pub(crate) mod verdict;

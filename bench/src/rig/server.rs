@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use super::secure::Certificates;
+
 /// The longest that a server may take until it listens.
 const START_MAX: Duration = Duration::from_secs(20);
 /// How often a starting server is looked at.
@@ -30,6 +32,14 @@ impl Launch {
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--timeouts-ping-interval-ms", "3600000"]);
         command.arg("--shards").arg(shards.to_string());
         Self { command, ready: Ready::Printed }
+    }
+
+    /// The same with TLS for those who speak it.
+    pub(crate) fn secure(mut self, certificates: &Certificates) -> Self {
+        let Certificates { certificate, key, .. } = certificates;
+        let pair = format!("{} = {}", certificate.display(), key.display());
+        self.command.args(["--tls-allow-plaintext", "true", "--tls-certificates", &pair]);
+        self
     }
 }
 

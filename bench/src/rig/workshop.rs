@@ -10,6 +10,8 @@ use std::process::Command;
 
 use wsgate::driver::machine;
 
+use super::secure::Certificates;
+
 /// Debian packages that make nginx with nchan, unpacked rather than installed: nothing
 /// of the system changes, and no root is needed.
 const NCHAN_PACKAGES: [&str; 2] = ["nginx", "libnginx-mod-nchan"];
@@ -26,6 +28,8 @@ pub(crate) struct Workshop {
     pub(crate) wsgate: PathBuf,
     /// Another build of it to compare with.
     pub(crate) baseline: Option<PathBuf>,
+    /// For rows over TLS.
+    pub(crate) certificates: Certificates,
 }
 
 impl Workshop {
@@ -35,14 +39,15 @@ impl Workshop {
         let target =
             bench.ancestors().nth(2).ok_or_else(|| io::Error::other("this program lies in no target directory"))?;
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(target.join("bench"))?;
         let mut workshop = Self {
+            certificates: Certificates::make(&target.join("bench"))?,
             root: root.to_owned(),
             target: target.to_owned(),
             wsgate: target.join("release/wsgate"),
             baseline: baseline.map(Path::to_owned),
             bench,
         };
-        fs::create_dir_all(workshop.directory())?;
         match wsgate {
             Some(file) => workshop.wsgate = file.to_owned(),
             None => workshop.cargo_build(&["--package", "wsgate", "--bin", "wsgate"])?,

@@ -3,16 +3,20 @@
 //! * [`cliff`]: a larger burst of messages costs no more per delivery than a smaller one.
 //! * [`slices`]: a large fan-out holds nobody else up.
 //! * [`stalled`]: subscribers that do not read cost the others nothing.
+//! * [`attack`]: hostile peers do not hold up honest ones.
 //! * [`shards`]: what a second shard adds to a fan-out. It has no target.
 
 // The loads have clocks, and threads beside them.
 #![allow(clippy::disallowed_methods)]
 
+mod attack;
 mod cliff;
+mod readers;
 mod report;
 mod shards;
 mod slices;
 mod stalled;
+mod watch;
 
 use std::error::Error;
 use std::io;
@@ -28,7 +32,8 @@ use report::{Findings, Report};
 /// How to measure.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Rounds: in each, everything is measured once. Fewer than five are not judged
+    /// Rounds: in each, everything is measured once. Fewer than five are not judged, but
+    /// for attacks
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
     /// Seconds that each run is measured, if not the usual ones
@@ -37,6 +42,9 @@ pub(crate) struct Options {
     /// Writes everything measured there, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Attacks by name, several with commas between; all of them if not given
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    attacks: Vec<String>,
     /// Measures this build of wsgate instead of building one
     #[arg(long, value_name = "FILE")]
     wsgate: Option<PathBuf>,
@@ -48,6 +56,7 @@ pub(crate) enum Target {
     Cliff,
     Slices,
     Stalled,
+    Attack,
     Shards,
 }
 
@@ -58,6 +67,8 @@ struct Bench {
     rounds: usize,
     /// How long each run is measured.
     time: Duration,
+    /// Names of attacks; none for all.
+    attacks: Vec<String>,
 }
 
 impl Target {
@@ -67,6 +78,7 @@ impl Target {
             Self::Cliff => 1.0,
             Self::Slices => 4.0,
             Self::Stalled => 10.0,
+            Self::Attack => 5.0,
             Self::Shards => 2.0,
         }
     }
@@ -76,6 +88,7 @@ impl Target {
             Self::Cliff => cliff::measure(bench),
             Self::Slices => slices::measure(bench),
             Self::Stalled => stalled::measure(bench),
+            Self::Attack => attack::measure(bench),
             Self::Shards => shards::measure(bench),
         }
     }
@@ -85,7 +98,12 @@ impl Target {
 pub(crate) fn run(target: Target, options: &Options) -> Result<(), Box<dyn Error>> {
     let seconds = options.seconds.unwrap_or(target.usual_seconds());
     let stand = Stand::set_up(options.wsgate.as_deref(), None)?;
-    let bench = Bench { stand, rounds: options.rounds.into(), time: Duration::from_secs_f64(seconds) };
+    let bench = Bench {
+        stand,
+        rounds: options.rounds.into(),
+        time: Duration::from_secs_f64(seconds),
+        attacks: options.attacks.clone(),
+    };
     let findings = target.measure(&bench)?;
     let report = Report { machine: bench.stand.machine, rounds: bench.rounds, seconds, findings };
     print!("{}", report.text());

@@ -85,6 +85,11 @@ pub(super) fn show_spread(values: &[f64], show: impl Fn(f64) -> String) -> Strin
     median(values).map_or_else(String::new, |median| format!("{} ({}–{})", show(median), show(least), show(greatest)))
 }
 
+/// Bytes.
+pub(super) fn mib(bytes: f64) -> String {
+    format!("{:.1} MiB", bytes / (1024.0 * 1024.0))
+}
+
 /// The ratios of values of the same rounds.
 pub(super) fn paired_ratio(values: &[f64], of: &[f64]) -> Option<Interval> {
     interval(&values.iter().zip(of).map(|(a, b)| a / b).filter(|ratio| ratio.is_finite()).collect::<Vec<_>>())

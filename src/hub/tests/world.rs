@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
+use crate::time::Time;
 
 pub(super) const SEED: u64 = 7;
 
@@ -141,7 +142,7 @@ impl World {
     /// Appends to the delivery log and flushes it at once; what waits and flushes in
     /// slices is tested with the log itself.
     pub(super) fn deliver(&mut self, shard: usize, index: TopicIndex, message: &SharedMessage) {
-        self.hubs[shard].append(index, message.kind, &message.payload, None);
+        self.hubs[shard].append(index, message.kind, &message.payload, None, Time::ZERO);
         while let Some(Delivery { connection, batch, .. }) = self.hubs[shard].next_delivery() {
             let subscriber = self.subscribers.get_mut(&connection.slot).expect("members are subscribers");
             assert_eq!((subscriber.shard, subscriber.index), (shard, index));

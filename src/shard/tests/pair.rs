@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::{Address, Envelope};
+use crate::command::{Address, DrainStep, Envelope};
 use crate::connection::{Deadlines, Output, QueueBounds};
 use crate::dialect::{Routes, ServiceLimits};
 use crate::hub::{HubSettings, owner_of};
 use crate::id::{ConnectionId, ShardId};
-use crate::shard::{Shard, ShardSettings};
+use crate::shard::{ListenerTask, Shard, ShardSettings};
 use crate::stats::{Cell, CloseReason, ShardStats};
 use crate::time::Time;
 
@@ -109,8 +109,24 @@ impl Pair {
         if self.shards[peer.shard].wants_read(peer.id) {
             let mut bytes: Vec<u8> = self.transport(peer).unread.drain(..).collect();
             if !bytes.is_empty() {
-                self.shards[peer.shard].receive(peer.id, &mut bytes, self.now);
+                let replies = self.shards[peer.shard].receive(peer.id, &mut bytes, self.now);
+                self.reply(peer, &bytes[replies]);
             }
+        }
+    }
+
+    fn reply(&mut self, peer: Peer, bytes: &[u8]) {
+        let transport = self.transport(peer);
+        let taken = transport.room.map_or(bytes.len(), |room| room.min(bytes.len()));
+        transport.sent.extend_from_slice(&bytes[..taken]);
+        if let Some(room) = &mut transport.room {
+            *room -= taken;
+        }
+        let shard = &mut self.shards[peer.shard];
+        shard.replied(taken);
+        if taken < bytes.len() {
+            shard.blocked(peer.id);
+            shard.keep_replies(peer.id, &bytes[taken..]);
         }
     }
 
@@ -133,6 +149,7 @@ impl Pair {
                     Address::Control => self.control.push(envelope),
                 }
             }
+            self.shards[shard].end_turn(self.now, self.now);
         }
     }
 
@@ -189,6 +206,44 @@ impl Pair {
             self.shards[to].open_envelope(envelope, self.now);
         }
         self.flush();
+    }
+
+    /// Delivers the oldest of what one shard has sent the other, if there is any.
+    pub(super) fn carry_one(&mut self, from: usize, to: usize) {
+        if let Some(envelope) = self.mail[from][to].pop_front() {
+            self.tell(to, envelope);
+        }
+    }
+
+    pub(super) fn tell(&mut self, shard: usize, envelope: Envelope) {
+        self.shards[shard].open_envelope(envelope, self.now);
+        self.flush();
+    }
+
+    /// Does what going down asks of a listener at which nobody waits.
+    pub(super) fn tend_listener(&mut self, shard: usize) {
+        while self.shards[shard].listener_task() != ListenerTask::None {
+            self.shards[shard].listener_done(self.now);
+        }
+        self.flush();
+    }
+
+    /// Both shards are told to go down, and come as far as they do without time passing.
+    pub(super) fn go_down(&mut self, spread: Duration) {
+        for shard in 0..SHARDS {
+            self.tell(shard, Envelope::Drain(DrainStep::Announce));
+            self.tell(shard, Envelope::Drain(DrainStep::Close { spread, seed: SEED }));
+        }
+        self.go_on_down();
+    }
+
+    /// The same for shards that have been told.
+    pub(super) fn go_on_down(&mut self) {
+        self.settle();
+        while self.shards.iter().any(|shard| shard.listener_task() != ListenerTask::None) {
+            (0..SHARDS).for_each(|shard| self.tend_listener(shard));
+            self.settle();
+        }
     }
 
     /// Flushes and carries until all is quiet.
@@ -261,6 +316,7 @@ pub(super) fn settings(shard: usize) -> ShardSettings {
             limits: ServiceLimits { echo: 1 << 20, greeting: 1 << 20, plain: 1 << 20 },
         },
         origin: Arc::default(),
+        tls: None,
     }
 }
 
@@ -282,20 +338,27 @@ pub(super) fn request(path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A frame of a client, masked with zeros; short ones only.
+/// A frame of a client, masked with zeros; up to 64 KiB.
 pub(super) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
-    assert!(payload.len() < 126);
-    [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+    let mut frame = [vec![first], length(payload), vec![0; 4], payload.to_vec()].concat();
+    frame[1] |= 0x80;
+    frame
+}
+
+fn length(payload: &[u8]) -> Vec<u8> {
+    match u16::try_from(payload.len()).expect("up to 64 KiB") {
+        len @ 0..126 => vec![len as u8],
+        len => [&[126], len.to_be_bytes().as_slice()].concat(),
+    }
 }
 
 pub(super) fn text(words: &str) -> Vec<u8> {
     masked(0x81, words.as_bytes())
 }
 
-/// A frame of a server; short ones only.
+/// A frame of a server; up to 64 KiB.
 pub(super) fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
-    assert!(payload.len() < 126);
-    [&[first, payload.len() as u8], payload].concat()
+    [vec![first], length(payload), payload.to_vec()].concat()
 }
 
 pub(super) fn delivered(words: &str) -> Vec<u8> {

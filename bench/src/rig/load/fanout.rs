@@ -8,6 +8,7 @@ use mio::{Poll, Token};
 
 use super::Load;
 use super::socket::{Counter, Frames, Socket};
+use crate::rig::secure::SecureStream;
 
 const PUBLISHER: Token = Token(usize::MAX);
 
@@ -55,15 +56,39 @@ impl FanOut {
         delivered: &[u8],
         pace: Pace,
     ) -> io::Result<Self> {
+        let nothing = Frames::new(&[], 0);
+        let register = |poll: &Poll, stream, token| Socket::register(poll, stream, token, nothing.clone());
+        Self::with(publisher, subscribers, register, sent, delivered, pace)
+    }
+
+    /// The same with subscribers that speak TLS.
+    pub(crate) fn secure(
+        publisher: net::TcpStream,
+        subscribers: Vec<SecureStream>,
+        sent: &[u8],
+        delivered: &[u8],
+        pace: Pace,
+    ) -> io::Result<Self> {
+        Self::with(publisher, subscribers, Socket::register_secure, sent, delivered, pace)
+    }
+
+    fn with<T>(
+        publisher: net::TcpStream,
+        subscribers: Vec<T>,
+        register: impl Fn(&Poll, T, Token) -> io::Result<Socket>,
+        sent: &[u8],
+        delivered: &[u8],
+        pace: Pace,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let (Pace::InFlight(in_flight) | Pace::Bursts(in_flight)) = pace;
         let publisher = Socket::register(&poll, publisher, PUBLISHER, Frames::new(sent, in_flight))?;
-        let (nothing, counter) = (Frames::new(&[], 0), Counter::new(delivered));
+        let counter = Counter::new(delivered);
         let subscribers = subscribers
             .into_iter()
             .enumerate()
             .map(|(index, stream)| {
-                let socket = Socket::register(&poll, stream, Token(index), nothing.clone())?;
+                let socket = register(&poll, stream, Token(index))?;
                 Ok(Subscriber { socket, counter: counter.clone(), got: 0 })
             })
             .collect::<io::Result<_>>()?;

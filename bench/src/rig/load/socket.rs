@@ -7,6 +7,8 @@ use std::rc::Rc;
 use mio::net::TcpStream;
 use mio::{Interest, Poll, Token};
 
+use crate::rig::secure::{SecureStream, Tls};
+
 /// The frame that all connections repeat, many times in a row so that one call sends many.
 #[derive(Clone, Debug)]
 pub(crate) struct Frames {
@@ -24,6 +26,7 @@ impl Frames {
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TcpStream,
+    tls: Option<Box<Tls>>,
     frames: Frames,
     /// Bytes of the current frame that are sent.
     position: usize,
@@ -36,7 +39,13 @@ impl Socket {
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self { stream, frames, position: 0, unsent: 0 })
+        Ok(Self { stream, tls: None, frames, position: 0, unsent: 0 })
+    }
+
+    /// The same for one that speaks TLS and only reads.
+    pub(crate) fn register_secure(poll: &Poll, stream: SecureStream, token: Token) -> io::Result<Self> {
+        let tls = Some(Box::new(stream.tls));
+        Ok(Self { tls, ..Self::register(poll, stream.stream, token, Frames::new(&[], 0))? })
     }
 
     /// Sends the frame some times.
@@ -66,6 +75,12 @@ impl Socket {
     /// buffer has emptied the socket.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.stream.read(buffer) {
+            Ok(n @ 1..) if self.tls.is_some() => {
+                if n == buffer.len() {
+                    return Err(io::Error::other("more came at once than a load over TLS has under way"));
+                }
+                self.tls.as_mut().map_or(Ok(n), |tls| tls.decrypt(buffer, n))
+            }
             Ok(0) => Err(io::Error::new(ErrorKind::UnexpectedEof, "the server ended a connection")),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
             other => other,

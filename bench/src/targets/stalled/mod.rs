@@ -4,8 +4,6 @@
 //! never does; the 900 others are measured, the same ones in both.
 
 mod outcome;
-mod readers;
-mod watch;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,7 +13,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Bench;
-use super::report::{Findings, Table, each, max_of, median_of, paired_ratio, show_spread};
+use super::readers::Readers;
+use super::report::{Findings, Table, each, max_of, median_of, mib, paired_ratio, show_spread};
+use super::watch::{self, Memory};
 use crate::rig::client;
 use crate::rig::delays::Quantiles;
 use crate::rig::frames::{client_frame, server_frame};
@@ -25,8 +25,6 @@ use crate::rig::server::Server;
 use crate::rig::verdict::{Judgement, Verdict};
 use crate::rig::window::Meter;
 use outcome::Outcomes;
-use readers::Readers;
-use watch::Memory;
 
 const SUBSCRIBERS: usize = 1_000;
 /// One in so many does not read, or is not measured. They stand between the others in
@@ -105,8 +103,8 @@ fn measure_once(server: &Server, stalled: bool, round: usize, time: Duration) ->
 
     let ((delays, usage), before, most) = watch::during(server, admin, || {
         let meter = Meter::start(server)?;
-        let delays = readers.run(interval, count)?;
-        Ok((delays, meter.stop(server)?))
+        let run = readers.run(interval, count)?;
+        Ok((run.delays, meter.stop(server)?))
     })?;
     // While those that read are still there: whom the server has closed is what counts.
     let outcomes = Outcomes::of(silent)?;
@@ -262,10 +260,6 @@ fn judge_delay(with: &[f64], without: &[f64]) -> Judgement {
     } else {
         Judgement::Open
     }
-}
-
-fn mib(bytes: f64) -> String {
-    format!("{:.1} MiB", bytes / (1024.0 * 1024.0))
 }
 
 #[cfg(test)]

@@ -24,6 +24,15 @@ pub(super) struct Readers {
     readers: Vec<Reader>,
 }
 
+/// What a run found.
+#[derive(Debug)]
+pub(super) struct Run {
+    /// From when a message was due until a reader that is measured had read it.
+    pub(super) delays: Delays,
+    /// From when a message was due until it was sent: what this side is late by.
+    pub(super) late: Delays,
+}
+
 #[derive(Debug)]
 struct Reader {
     socket: Socket,
@@ -51,10 +60,12 @@ impl Readers {
         Ok(Self { poll, publisher, readers })
     }
 
-    /// Publishes so many messages and returns when everybody has all.
-    pub(super) fn run(&mut self, interval: Duration, count: u32) -> io::Result<Delays> {
+    /// Publishes so many messages and returns when everybody has all. May be called again.
+    pub(super) fn run(&mut self, interval: Duration, count: u32) -> io::Result<Run> {
+        self.readers.iter_mut().for_each(|reader| reader.got = 0);
         let measured = self.readers.iter().filter(|reader| reader.measured).count();
         let mut delays = Delays::with_capacity(measured * count as usize);
+        let mut late = Delays::with_capacity(count as usize);
         let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
         let mut buffer = vec![0; READ_BUFFER_BYTES];
         let start = Instant::now() + LEAD;
@@ -64,6 +75,7 @@ impl Readers {
         while missing > 0 {
             let now = Instant::now();
             while published < count && now >= due(published) {
+                late.record(now - due(published));
                 self.publisher.send(1)?;
                 published += 1;
             }
@@ -97,7 +109,7 @@ impl Readers {
                 }
             }
         }
-        Ok(delays)
+        Ok(Run { delays, late })
     }
 }
 
@@ -120,8 +132,11 @@ mod tests {
         let readers = client::open(server, &vec!["/topics/room".to_owned(); 20]).unwrap();
         let readers = readers.into_iter().enumerate().map(|(n, stream)| (stream, n % 2 == 0)).collect();
         let mut readers = Readers::new(publisher, readers, &sent, &delivered).unwrap();
-        let delays = readers.run(Duration::from_millis(1), 30).unwrap();
-        assert_eq!(delays.len(), 10 * 30, "only those that are measured");
+        for _ in 0..2 {
+            let Run { delays, late } = readers.run(Duration::from_millis(1), 30).unwrap();
+            assert_eq!(delays.len(), 10 * 30, "only those that are measured");
+            assert_eq!(late.len(), 30);
+        }
         assert!(readers.readers.iter().all(|reader| reader.got == 30));
     }
 }

@@ -1,0 +1,84 @@
+//! Going down: the part that needs the listener, the clock and the other shards' numbers.
+//! What happens in which order is decided in `shard::drain`.
+
+use std::time::Duration;
+
+use super::{Accepting, EventLoop};
+use crate::limits::{ACCEPTS_PER_TURN_MAX, DRAIN_RETRY_MS, HASTE, LISTEN_BACKLOG};
+use crate::shard::{DrainPhase, ListenerTask};
+use crate::time::Time;
+
+/// Rounds of accepting that empty any listener, as far as nobody joins the queue.
+const ACCEPT_ROUNDS_MAX: u64 = (LISTEN_BACKLOG as u64).div_ceil(ACCEPTS_PER_TURN_MAX / HASTE) + 1;
+
+impl EventLoop {
+    /// The gateway goes down; from the first word on, the time runs.
+    pub(super) fn begin_drain(&mut self, now: Time) {
+        self.drain_until.get_or_insert(now + self.settings.drain);
+    }
+
+    /// Empties the listener, or closes it, when going down asks for it.
+    pub(super) fn tend_listener(&mut self, now: Time) {
+        loop {
+            let task = self.shard.listener_task();
+            if task == ListenerTask::None {
+                return;
+            }
+            self.accept_all(now);
+            if task == ListenerTask::Close {
+                self.close_listener();
+            }
+            self.shard.listener_done(now);
+        }
+    }
+
+    /// What is left when the time is over is reset.
+    pub(super) fn enforce_drain(&mut self, now: Time) {
+        if self.is_late(now) {
+            self.close_listener();
+            self.shard.abort_all();
+        }
+    }
+
+    /// When a shard that has drained looks whether the others have, or when the time is
+    /// over.
+    pub(super) fn next_drain_look(&self, now: Time) -> Option<Time> {
+        let drain_until = self.drain_until?;
+        let waits = self.shard.connections_len() == 0 && self.shard.drain_phase() == DrainPhase::Closing;
+        Some(if waits { now + Duration::from_millis(DRAIN_RETRY_MS) } else { drain_until })
+    }
+
+    /// No connection is left anywhere, and none can come: until then this shard may own
+    /// topics of others, and they may wait for its mail.
+    pub(super) fn is_drained(&self) -> bool {
+        if self.drain_until.is_none() || self.shard.connections_len() > 0 {
+            return false;
+        }
+        let closing = |phase: u64| phase == DrainPhase::Closing as u64;
+        let all_closing = self.process.iter().all(|stats| closing(stats.drain_phase.get()));
+        self.is_late(self.clock.now()) || (all_closing && self.sum_of_process(|stats| &stats.connections) == 0)
+    }
+
+    fn is_late(&self, now: Time) -> bool {
+        self.drain_until.is_some_and(|until| now >= until)
+    }
+
+    /// Takes in whoever waits in the kernel's queue: all of them, or as many as there is
+    /// room for.
+    fn accept_all(&mut self, now: Time) {
+        for _ in 0..ACCEPT_ROUNDS_MAX {
+            self.accepting = Accepting::Ready;
+            self.accept(now);
+            if self.accepting != Accepting::Ready {
+                return;
+            }
+        }
+    }
+
+    /// What the kernel has queued for the listener is reset by this.
+    fn close_listener(&mut self) {
+        self.listener = None;
+        self.accepting = Accepting::Armed;
+        self.shard.stats().accept_paused.set(0);
+    }
+}
