@@ -25,6 +25,8 @@ pub(crate) struct Message {
     pub(crate) payload: Vec<u8>,
     /// Its place in the topic's order, once it has one.
     place: Option<usize>,
+    /// Its owner had no room for the topic.
+    refused: bool,
 }
 
 /// One topic as all agree on it.
@@ -84,7 +86,7 @@ impl Oracle {
         while payload.len() < len {
             payload.extend_from_slice(pattern);
         }
-        self.messages.push(Message { topic, author, kind, payload, place: None });
+        self.messages.push(Message { topic, author, kind, payload, place: None, refused: false });
         id
     }
 
@@ -122,6 +124,7 @@ impl Oracle {
     /// The owner had no room for the topic of a message.
     pub(crate) fn refuse(&mut self, id: MessageId) {
         self.bound.remove(&id);
+        self.messages[id].refused = true;
         let was_forwarded = self.forwarded.remove(&id);
         assert!(was_forwarded || self.messages[id].author.is_none(), "message {id} was not on its way");
     }
@@ -130,7 +133,7 @@ impl Oracle {
     /// anybody is told to go.
     pub(crate) fn bind(&mut self, ids: impl Iterator<Item = MessageId>) {
         let messages = &self.messages;
-        self.bound.extend(ids.filter(|id| messages[*id].place.is_none()));
+        self.bound.extend(ids.filter(|id| messages[*id].place.is_none() && !messages[*id].refused));
     }
 
     /// Messages on their way to their owners.
