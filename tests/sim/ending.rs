@@ -36,7 +36,7 @@ pub(crate) fn ended(scene: &mut Scene, host: &Host, id: ClientId, reason: CloseR
         }
         CloseReason::SlowConsumer => {
             let closes = subscribes.is_some_and(|subscription| subscription.may_be_closed(&scene.oracle));
-            closes && (client.was_blocked || phase == DrainPhase::Closing)
+            closes && client.was_blocked
         }
         CloseReason::QueueMemory => sheds && client.was_blocked,
         CloseReason::PongTimeout => {
