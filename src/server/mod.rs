@@ -78,6 +78,8 @@ impl Server {
         let options = SocketOptions {
             unsent_bytes: config.limits.kernel_unsent_bytes as u32,
             unacknowledged: config.timeouts.unacknowledged,
+            send_buffer_bytes: config.limits.kernel_send_bytes,
+            receive_buffer_bytes: config.limits.kernel_receive_bytes,
         };
         let listeners = BoundListeners::bind(config.listen, config.shards, options)
             .map_err(|error| bind("listen", config.listen, error))?;

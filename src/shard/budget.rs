@@ -12,9 +12,11 @@ impl Shard {
         self.outbound_pool.waiting_bytes()
     }
 
-    /// Closes those for which most waits until at most `bytes_max` bytes of memory are
-    /// kept alive: first who is furthest behind in what was published, since that frees
-    /// the oldest batches, then who does not read its replies.
+    /// Of those whose transport is full, closes those for which most waits until at most
+    /// `bytes_max` bytes of memory are kept alive: first who is furthest behind in what
+    /// was published, since that frees the oldest batches, then who does not read its
+    /// replies. What is about to be flushed is nobody's fault: a batch that is being handed
+    /// out stays until all have had it, whoever is closed.
     pub fn shed_queues(&mut self, bytes_max: u64, now: Time) {
         for (id, _) in self.largest_first(|connection| connection.published_bytes()) {
             if self.queue_memory_bytes() <= bytes_max {
@@ -36,7 +38,9 @@ impl Shard {
     }
 
     fn largest_first(&self, size: impl Fn(&crate::connection::Connection) -> usize) -> Vec<(ConnectionId, usize)> {
-        let sized = self.table.ids().filter_map(|id| Some((id, size(&self.table.get(id)?.connection))));
+        let connections = self.table.ids().filter_map(|id| Some((id, &self.table.get(id)?.connection)));
+        let blocked = connections.filter(|(_, connection)| connection.blocked);
+        let sized = blocked.map(|(id, connection)| (id, size(connection)));
         let mut largest: Vec<_> = sized.filter(|(_, size)| *size > 0).collect();
         largest.sort_unstable_by_key(|(_, size)| std::cmp::Reverse(*size));
         largest
