@@ -1,6 +1,8 @@
 //! What travels between threads: from shard to shard, and between the control
 //! plane and the shards. Values only; `driver::mailbox` carries them.
 
+#![forbid(unsafe_code)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -2,6 +2,8 @@
 //!
 //! Plain values, used on every layer. Nothing here does I/O.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 
 /// Number of a shard, from 0. A shard is one thread with one event loop.

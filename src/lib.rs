@@ -21,6 +21,9 @@ pub mod connection;
 pub mod control;
 pub mod dialect;
 pub mod driver;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hub;
 pub mod id;
 pub mod limits;

@@ -1,6 +1,8 @@
 //! Bounds that are not for the operator to set, with their units and reasons.
 //! What an operator may set is in `config`.
 
+#![forbid(unsafe_code)]
+
 /// The one receive buffer of an event loop. A masked frame of 64 KiB is 65,550 bytes, so
 /// a buffer of 64 KiB would cut each one; small enough to stay in the L2 cache.
 pub const RECEIVE_BUFFER_BYTES: usize = 128 * 1024;

@@ -4,6 +4,8 @@
 //! page whose own name was rebound to our address (DNS rebinding) has an Origin
 //! that equals its Host; only a list of our own names stops that.
 
+#![forbid(unsafe_code)]
+
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The rules, shared by the client port and the admin port.

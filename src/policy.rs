@@ -1,5 +1,7 @@
 //! What happens to a subscriber that reads too slowly, by topic.
 
+#![forbid(unsafe_code)]
+
 /// What is done when more waits for a subscriber than may.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum SlowConsumerPolicy {

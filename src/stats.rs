@@ -3,6 +3,8 @@
 //! A single writer needs no atomic addition: a relaxed load and store cost what
 //! plain memory costs, and a reader sees each number whole.
 
+#![forbid(unsafe_code)]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 

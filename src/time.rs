@@ -3,6 +3,8 @@
 //! The core never reads a clock: the driver reads it once per turn and passes
 //! [`Time`] down, and a simulator may pass whatever it likes.
 
+#![forbid(unsafe_code)]
+
 use std::ops::Add;
 use std::time::Duration;
 

@@ -2,6 +2,8 @@
 //!
 //! Used by the dialects and by the control plane's API, so that both accept the same.
 
+#![forbid(unsafe_code)]
+
 use percent_encoding::percent_decode_str;
 
 use crate::limits::TOPIC_NAME_BYTES_MAX;

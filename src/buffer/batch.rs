@@ -37,6 +37,14 @@ struct Exclusion {
     saved_bytes: u64,
 }
 
+impl Exclusion {
+    /// A slot can have several tenants in the life of a batch: messages come back from
+    /// another shard when their publisher has left.
+    fn tenant(&self) -> (u32, u32) {
+        (self.connection.slot, self.connection.generation)
+    }
+}
+
 impl Batch {
     /// Appends a message; `except` does not get it.
     pub fn append(&mut self, opcode: OpCode, payload: &[u8], except: Option<ConnectionId>) {
@@ -79,7 +87,7 @@ impl Batch {
 
     /// Makes the look-ups below fast. Called once, when nothing is appended any more.
     pub fn seal(&mut self) {
-        self.exclusions.sort_unstable_by_key(|exclusion| (exclusion.connection.slot, exclusion.start));
+        self.exclusions.sort_unstable_by_key(|exclusion| (exclusion.tenant(), exclusion.start));
     }
 
     /// Whether a connection gets all frames.
@@ -124,14 +132,10 @@ impl Batch {
     }
 
     fn exclusions_of(&self, connection: ConnectionId) -> &[Exclusion] {
-        let from = self.exclusions.partition_point(|exclusion| exclusion.connection.slot < connection.slot);
+        let tenant = (connection.slot, connection.generation);
+        let from = self.exclusions.partition_point(|exclusion| exclusion.tenant() < tenant);
         let rest = &self.exclusions[from..];
-        let until = rest.partition_point(|exclusion| exclusion.connection.slot == connection.slot);
-        match rest[..until].first() {
-            // A slot has one tenant in the life of a batch, or the first one has left.
-            Some(first) if first.connection == connection => &rest[..until],
-            _ => &[],
-        }
+        &rest[..rest.partition_point(|exclusion| exclusion.tenant() == tenant)]
     }
 
     /// Says that a connection that is behind keeps the batch alive.
@@ -218,6 +222,21 @@ mod tests {
         assert_eq!(share_of(id(2, 0)), (vec![(0, 7), (12, 18)], 3));
         assert!(!batch.is_whole_for(id(5, 1)) && batch.is_whole_for(id(5, 2)) && batch.is_whole_for(id(1, 0)));
         assert_eq!(share_of(id(1, 0)), (vec![(0, 18)], 4));
+    }
+
+    #[test]
+    fn each_tenant_of_a_slot_is_left_out_of_its_own_messages() {
+        let mut batch = Batch::default();
+        for (message, generation) in [(b"a", 1), (b"b", 2), (b"c", 1), (b"d", 2)] {
+            batch.append(OpCode::Text, message, Some(id(5, generation)));
+        }
+        batch.seal();
+        for (generation, ranges) in [(0, vec![(0, 12)]), (1, vec![(3, 6), (9, 12)]), (2, vec![(0, 3), (6, 9)])] {
+            let tenant = id(5, generation);
+            assert_eq!(batch.ranges_for(tenant).collect::<Vec<_>>(), ranges);
+            assert_eq!(batch.messages_for(tenant) as usize, 4 - if generation == 0 { 0 } else { 2 });
+            assert_eq!(batch.is_whole_for(tenant), generation == 0);
+        }
     }
 
     #[test]

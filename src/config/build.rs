@@ -69,6 +69,8 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
             overflow_bytes_max: values.whole("limits.overflow_bytes_max"),
             queue_bytes_total_max: values.whole("limits.queue_bytes_total_max"),
             kernel_unsent_bytes: values.whole("limits.kernel_unsent_bytes"),
+            kernel_send_bytes: values.whole_if_given("limits.kernel_send_bytes"),
+            kernel_receive_bytes: values.whole_if_given("limits.kernel_receive_bytes"),
         },
         address_limits: AddressLimits {
             connections_max: values.whole("address_limits.connections_max"),
@@ -183,6 +185,11 @@ impl Values<'_> {
             }
             _ => self.whole(key),
         }
+    }
+
+    /// The number; nothing for `auto`, which leaves it to the system.
+    fn whole_if_given(&self, key: &str) -> Option<usize> {
+        (*self.0.value(key) != Value::Auto).then(|| self.whole(key))
     }
 
     fn milliseconds(&self, key: &str) -> Duration {

@@ -108,6 +108,7 @@ fn resolved(key: &str, config: &Config) -> String {
         "shards" => config.shards.to_string(),
         "io" => config.io.word().to_owned(),
         "limits.connections_max" => config.limits.connections_max.to_string(),
+        "limits.kernel_send_bytes" | "limits.kernel_receive_bytes" => "left to the system".to_owned(),
         "drain.grace_ms" => config.drain.grace.as_millis().to_string(),
         "drain.spread_ms" => config.drain.spread.as_millis().to_string(),
         "dialects.echo" => config.echo.to_string(),

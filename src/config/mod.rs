@@ -127,6 +127,10 @@ pub struct Limits {
     pub queue_bytes_total_max: usize,
     /// Bytes not yet sent that the kernel takes for one connection.
     pub kernel_unsent_bytes: usize,
+    /// Bytes of the kernel's send buffer for one connection; nothing leaves it to the system.
+    pub kernel_send_bytes: Option<usize>,
+    /// The same of its receive buffer.
+    pub kernel_receive_bytes: Option<usize>,
 }
 
 /// What one client address may take.

@@ -310,6 +310,21 @@ pub static SETTINGS: &[Setting] = &[
                  take waits in the connection's own queue, where it is bounded and counted.",
     },
     Setting {
+        key: "limits.kernel_send_bytes",
+        kind: bytes(2 * KIB, 64 * MIB),
+        default: "auto",
+        help: "The kernel's send buffer for one connection (SO_SNDBUF).",
+        reason: "\"auto\" leaves it to the system, which gives more to connections that are fast and far away. A number \
+                 bounds the kernel's memory, and the speed of such connections. The kernel doubles it for its own use.",
+    },
+    Setting {
+        key: "limits.kernel_receive_bytes",
+        kind: bytes(2 * KIB, 64 * MIB),
+        default: "auto",
+        help: "The kernel's receive buffer for one connection (SO_RCVBUF).",
+        reason: "As limits.kernel_send_bytes, for what clients send.",
+    },
+    Setting {
         key: "address_limits.connections_max",
         kind: count(0, 16_777_216),
         default: "1000",

@@ -11,12 +11,13 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io;
 
+use super::wait_flag::WaitFlag;
 use crate::command::{Address, Envelope};
 use crate::id::ShardId;
 
@@ -26,8 +27,8 @@ pub type WakeControl = Box<dyn Fn() + Send + Sync>;
 /// What wakes one thread.
 struct Bell {
     waker: Waker,
-    /// The thread waits, or is about to.
-    sleeping: AtomicBool,
+    /// The thread waits for mail, or for room for its own.
+    sleeping: WaitFlag,
 }
 
 enum Waker {
@@ -39,16 +40,12 @@ enum Waker {
 
 impl Bell {
     fn new(waker: Waker) -> Arc<Self> {
-        Arc::new(Self { waker, sleeping: AtomicBool::new(false) })
+        Arc::new(Self { waker, sleeping: WaitFlag::new() })
     }
 
     /// Wakes the thread if it sleeps; whether it had to.
-    ///
-    /// The fence pairs with the one in [`Post::prepare_sleep`]: either the sleeper sees
-    /// what was put into its ring, or we see that it sleeps.
     fn ring(&self) -> bool {
-        fence(Ordering::SeqCst);
-        if !self.sleeping.load(Ordering::Relaxed) || !self.sleeping.swap(false, Ordering::AcqRel) {
+        if !self.sleeping.take() {
             return false;
         }
         match &self.waker {
@@ -68,7 +65,7 @@ struct Outgoing {
     overflow: VecDeque<Envelope>,
     bell: Arc<Bell>,
     /// Tells the consumer that we wait for room.
-    starved: Arc<AtomicBool>,
+    starved: Arc<WaitFlag>,
     /// Something was put into the ring since its consumer was last woken.
     unannounced: bool,
 }
@@ -86,16 +83,13 @@ impl Outgoing {
                 moved += self.send_oldest();
                 continue;
             }
-            // The consumer resets the flag whenever it takes something, so it is set anew
-            // each time that the ring is found full. The fence pairs with the one in
-            // [`Post::receive`]: either the consumer sees the flag, or we see the room.
-            self.starved.store(true, Ordering::Relaxed);
-            fence(Ordering::SeqCst);
-            if self.ring.is_full() {
+            // The consumer takes the flag whenever it makes room, so it is raised anew each
+            // time that the ring is found full.
+            if self.starved.raise_unless(|| !self.ring.is_full()) {
                 return moved;
             }
         }
-        self.starved.store(false, Ordering::Relaxed);
+        self.starved.lower();
         moved
     }
 
@@ -116,7 +110,7 @@ struct Incoming {
     ring: Consumer<Envelope>,
     /// The producer's bell, for when it waits for room.
     bell: Arc<Bell>,
-    starved: Arc<AtomicBool>,
+    starved: Arc<WaitFlag>,
 }
 
 /// The mailboxes as one thread sees them.
@@ -162,7 +156,7 @@ pub fn post_offices(shards: usize, entries: usize, wake_control: WakeControl) ->
     for from in 0..nodes {
         for to in (0..nodes).filter(|&to| to != from) {
             let (producer, consumer) = RingBuffer::new(entries);
-            let starved = Arc::new(AtomicBool::new(false));
+            let starved = Arc::new(WaitFlag::new());
             posts[from].outgoing[to] = Some(Outgoing {
                 ring: producer,
                 overflow: VecDeque::new(),
@@ -239,8 +233,7 @@ impl Post {
             let Some(incoming) = &mut self.incoming[from] else { continue };
             if let Ok(envelope) = incoming.ring.pop() {
                 self.turn = (from + 1) % nodes;
-                fence(Ordering::SeqCst);
-                if incoming.starved.load(Ordering::Relaxed) && incoming.starved.swap(false, Ordering::AcqRel) {
+                if incoming.starved.take() {
                     incoming.bell.ring();
                 }
                 return Some(envelope);
@@ -252,18 +245,12 @@ impl Post {
     /// Says that this thread is about to wait to be woken. `false`: there is mail,
     /// or room for what waited, so it must not.
     pub fn prepare_sleep(&mut self) -> bool {
-        self.bell.sleeping.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        if self.has_mail() || self.can_send_overflow() {
-            self.awake();
-            return false;
-        }
-        true
+        self.bell.sleeping.raise_unless(|| self.has_mail() || self.can_send_overflow())
     }
 
     /// Says that this thread no longer waits.
     pub fn awake(&mut self) {
-        self.bell.sleeping.store(false, Ordering::Relaxed);
+        self.bell.sleeping.lower();
     }
 
     /// Resets the descriptor after it woke the thread.
@@ -297,9 +284,11 @@ impl Post {
     }
 
     /// A consumer made room after our last attempt; since we did not sleep then, it did
-    /// not wake us.
+    /// not wake us. Or it has taken our flag for room that we had used before we raised
+    /// it: the ring is full again, but nobody would say when it no longer is.
     fn can_send_overflow(&self) -> bool {
-        self.outgoing.iter().flatten().any(|outgoing| !outgoing.overflow.is_empty() && !outgoing.ring.is_full())
+        let mut waiting = self.outgoing.iter().flatten().filter(|outgoing| !outgoing.overflow.is_empty());
+        waiting.any(|outgoing| !outgoing.ring.is_full() || !outgoing.starved.is_raised())
     }
 
     fn index(&self, to: Address) -> usize {

@@ -1,7 +1,7 @@
 //! Where the sans-IO core meets the machine: sockets, clock, threads' mailboxes.
 //!
 //! * [`epoll`]: the event loop of one shard, by readiness (mio)
-//! * [`mailbox`]: envelopes between threads
+//! * [`mailbox`]: envelopes between threads, and who has to be woken for them
 //! * [`socket`], [`unix_socket`]: where to listen, socket options
 //! * [`listener`]: listening sockets of any kind
 //! * [`clock`], [`machine`]: monotonic time, descriptor limit, processors
@@ -19,3 +19,10 @@ mod receive_buffer;
 mod slice;
 pub mod socket;
 pub mod unix_socket;
+mod wait_flag;
+
+/// The atomics that `wait_flag` is built on, by this name so that a model checker can put
+/// its own in their place.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicBool, Ordering, fence};
+}

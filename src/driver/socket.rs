@@ -16,6 +16,10 @@ pub struct SocketOptions {
     pub unsent_bytes: u32,
     /// How long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT).
     pub unacknowledged: Duration,
+    /// Bytes of the kernel's send buffer (SO_SNDBUF); nothing leaves it to the system.
+    pub send_buffer_bytes: Option<usize>,
+    /// Bytes of the kernel's receive buffer (SO_RCVBUF); nothing leaves it to the system.
+    pub receive_buffer_bytes: Option<usize>,
 }
 
 /// Sockets bound to one address, one per shard, that do not listen yet.
@@ -92,14 +96,26 @@ fn set_options(socket: &Socket, options: SocketOptions) -> io::Result<()> {
     // Small frames must not wait for the acknowledgement of earlier ones.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(options.unsent_bytes)?;
-    socket.set_tcp_user_timeout(Some(options.unacknowledged))
+    socket.set_tcp_user_timeout(Some(options.unacknowledged))?;
+    if let Some(bytes) = options.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const OPTIONS: SocketOptions = SocketOptions { unsent_bytes: 64 * 1024, unacknowledged: Duration::from_secs(30) };
+    const OPTIONS: SocketOptions = SocketOptions {
+        unsent_bytes: 64 * 1024,
+        unacknowledged: Duration::from_secs(30),
+        send_buffer_bytes: Some(8 * 1024),
+        receive_buffer_bytes: Some(4 * 1024),
+    };
 
     fn bind(address: SocketAddr) -> io::Result<BoundListeners> {
         BoundListeners::bind(address, 2, OPTIONS)
@@ -126,5 +142,8 @@ mod tests {
         assert!(accepted.tcp_nodelay().unwrap());
         assert_eq!(accepted.tcp_notsent_lowat().unwrap(), OPTIONS.unsent_bytes);
         assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(OPTIONS.unacknowledged));
+        // The kernel doubles them.
+        assert_eq!(accepted.send_buffer_size().unwrap(), 16 * 1024);
+        assert_eq!(accepted.recv_buffer_size().unwrap(), 8 * 1024);
     }
 }

@@ -107,16 +107,15 @@ impl FrameHeader {
         let fin = first & 0x80 != 0;
         let reserved = first >> 4 & 0x7;
         let opcode = OpCode::from_bits(first & 0xf)?;
-        if opcode.is_control() {
-            if !fin {
-                return Err(ProtocolError::FragmentedControl(opcode));
-            }
-            if usize::from(second & 0x7f) > CONTROL_PAYLOAD_BYTES_MAX {
-                let len = extended_length(second, rest)?.map_or(u64::from(second & 0x7f), |(len, _)| len);
-                return Err(ProtocolError::ControlTooLong { opcode, len });
-            }
+        if opcode.is_control() && !fin {
+            return Err(ProtocolError::FragmentedControl(opcode));
         }
+        // Before anything is said about the length it must be there: what the peer is told
+        // must not depend on how its bytes were split.
         let Some((payload_len, length_bytes)) = extended_length(second, rest)? else { return Ok(None) };
+        if opcode.is_control() && payload_len > CONTROL_PAYLOAD_BYTES_MAX as u64 {
+            return Err(ProtocolError::ControlTooLong { opcode, len: payload_len });
+        }
         let rest = &rest[length_bytes..];
         let (mask, mask_bytes) = if second & 0x80 == 0 {
             (None, 0)
@@ -261,8 +260,12 @@ mod tests {
     #[test]
     fn control_frames_are_short_and_whole() {
         assert_eq!(FrameHeader::decode(&[0x09, 0]), Err(ProtocolError::FragmentedControl(OpCode::Ping)));
-        let long = FrameHeader::decode(&[0x89, 126, 0, 126]);
-        assert_eq!(long, Err(ProtocolError::ControlTooLong { opcode: OpCode::Ping, len: 126 }));
+        let long = [0x89, 126, 1, 44];
+        assert_eq!(FrameHeader::decode(&long), Err(ProtocolError::ControlTooLong { opcode: OpCode::Ping, len: 300 }));
+        // The same, however it is split.
+        for cut in 0..long.len() {
+            assert_eq!(FrameHeader::decode(&long[..cut]), Ok(None));
+        }
     }
 
     #[test]

@@ -90,6 +90,8 @@ impl Server {
         let options = SocketOptions {
             unsent_bytes: config.limits.kernel_unsent_bytes as u32,
             unacknowledged: config.timeouts.unacknowledged,
+            send_buffer_bytes: config.limits.kernel_send_bytes,
+            receive_buffer_bytes: config.limits.kernel_receive_bytes,
         };
         let clients = Bound::bind(config, options)?;
         let admin = BoundListeners::bind(config.admin, 1, options).map_err(admin_failed)?;

@@ -12,8 +12,10 @@ impl Shard {
         self.outbound_pool.waiting_bytes()
     }
 
-    /// Closes those for which most waits until at most `bytes_max` bytes of memory are
-    /// kept alive: the largest delivery logs first, then the largest private queues.
+    /// Of those whose transport is full, closes those for which most waits until at most
+    /// `bytes_max` bytes of memory are kept alive: the largest delivery logs first, then
+    /// the largest private queues. What is about to be flushed is nobody's fault: a batch
+    /// that is being handed out stays until all have had it, whoever is closed.
     ///
     /// What a topic's log keeps is what its member that is furthest behind has not had:
     /// the others wait for an end of the same. So who is furthest behind in what was
@@ -40,7 +42,9 @@ impl Shard {
     }
 
     fn largest_first(&self, size: impl Fn(&crate::connection::Connection) -> usize) -> Vec<(ConnectionId, usize)> {
-        let sized = self.table.ids().filter_map(|id| Some((id, size(&self.table.get(id)?.connection))));
+        let connections = self.table.ids().filter_map(|id| Some((id, &self.table.get(id)?.connection)));
+        let blocked = connections.filter(|(_, connection)| connection.blocked);
+        let sized = blocked.map(|(id, connection)| (id, size(connection)));
         let mut largest: Vec<_> = sized.filter(|(_, size)| *size > 0).collect();
         largest.sort_unstable_by_key(|(_, size)| std::cmp::Reverse(*size));
         largest

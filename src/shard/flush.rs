@@ -101,11 +101,18 @@ impl Shard {
         }
         if self.queue_batch(&delivery).is_err() {
             self.close_slow_consumer(id, CloseReason::SlowConsumer, now);
+            return None;
         }
-        None
+        // Over the bound, and only because its flush has not come yet: it comes now, so that
+        // no second batch is added to that.
+        let connection = &self.table.get(id)?.connection;
+        let is_overdue = !connection.blocked && connection.queue_bytes() > self.settings.queue.queue_bytes_max;
+        is_overdue.then_some(id)
     }
 
-    /// Queues what a connection gets of a batch, as the topic's policy has it.
+    /// Queues what a connection gets of a batch, as the topic's policy has it. Who has
+    /// replies waiting for the flush reads as fast as it is asked to: only of those whose
+    /// transport is full anything is dropped, or they are closed.
     pub(super) fn queue_batch(&mut self, delivery: &Delivery) -> Result<(), QueueFull> {
         let Delivery { connection: id, batch, policy } = delivery;
         let Some(peer) = self.table.get_mut(*id) else { return Ok(()) };
@@ -114,15 +121,16 @@ impl Shard {
         let bounds = self.settings.queue;
         let result = self.with_queue_counted(*id, |connection, pool| {
             let is_behind = !connection.takes_directly();
+            let is_slow = connection.blocked;
             let closes =
                 *policy == SlowConsumerPolicy::Disconnect || (*policy == SlowConsumerPolicy::DropOldest && !tells_gaps);
             let bytes = ranges.clone().map(|(start, end)| end - start).sum();
-            if closes && !connection.has_room_for(bytes, &bounds) {
+            if closes && is_slow && !connection.has_room_for(bytes, &bounds) {
                 return Err(QueueFull);
             }
             ranges.for_each(|range| connection.push(batch, range, pool));
             Ok(match policy {
-                SlowConsumerPolicy::DropOldest if is_behind && tells_gaps => (connection.drop_oldest(&bounds), 0),
+                SlowConsumerPolicy::DropOldest if is_slow && tells_gaps => (connection.drop_oldest(&bounds), 0),
                 SlowConsumerPolicy::LatestOnly if is_behind => (0, connection.keep_newest()),
                 _ => (0, 0),
             })

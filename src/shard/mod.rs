@@ -13,6 +13,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "fuzzing")]
+mod accounts;
 mod arrival;
 mod budget;
 mod compression;

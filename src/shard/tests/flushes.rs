@@ -99,3 +99,20 @@ fn a_large_topic_does_not_hold_up_a_small_one() {
         assert_eq!(pair.take(subscriber), delivered("to many"));
     }
 }
+
+#[test]
+fn a_subscriber_whose_replies_wait_for_the_flush_is_not_slow() {
+    let mut pair = Pair::new();
+    let talkers: Vec<_> = (0..10).map(|_| pair.open(OWNER, "/chat")).collect();
+    let publisher = pair.open(OWNER, &path("?subscribe=off"));
+    let subscriber = pair.open(OWNER, &path(""));
+    // Its pong stands behind the replies of others when its topic's turn comes.
+    talkers.iter().for_each(|talker| pair.send(*talker, &text("again")));
+    pair.send(subscriber, &masked(0x89, b"ping"));
+    let messages: Vec<_> = (0..6).map(|n| n.to_string().repeat(QUEUE_BYTES_MAX / 4)).collect();
+    messages.iter().for_each(|message| pair.send(publisher, &text(message)));
+    pair.settle();
+    let messages: Vec<_> = messages.iter().map(|message| delivered(message)).collect();
+    assert_eq!(pair.take(subscriber), [unmasked(0x8a, b"ping"), messages.concat()].concat());
+    assert_eq!(pair.closes(CloseReason::SlowConsumer), 0);
+}

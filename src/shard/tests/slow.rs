@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::pair::{OTHER, OWNER, Pair, Peer, SHARDS, masked, topic};
+use super::pair::{OTHER, OWNER, Pair, Peer, SHARDS, delivered, masked, path, text, topic};
 use crate::policy::{SlowConsumerPolicy, TopicPattern, TopicPolicies};
 use crate::proto::frame::{FrameHeader, OpCode};
 use crate::stats::CloseReason;
@@ -238,9 +238,10 @@ impl World {
             Step::Shed { shard, bytes_max } => {
                 let now = self.pair.now;
                 self.pair.shards[shard].shed_queues(bytes_max, now);
-                // Batches that are being handed out are the hub's, too.
+                // Batches that are being handed out are the hub's, too; other queues that are
+                // about to be flushed are of peers that read.
                 let shard = &self.pair.shards[shard];
-                assert!(shard.queue_memory_bytes() <= bytes_max || shard.hub.has_deliveries());
+                assert!(shard.queue_memory_bytes() <= bytes_max || shard.has_flushes());
                 self.shed = true;
             }
         }
@@ -396,4 +397,24 @@ fn who_is_not_behind_gets_every_message_of_a_topic_that_keeps_the_newest() {
     let peer = world.subscribers[0].peer;
     assert_eq!(seen(&world.pair.transport(peer).sent), [0, 1, 3].map(Seen::Message));
     assert_eq!(world.pair.sum(|stats| &stats.conflated), 0);
+}
+
+#[test]
+fn who_reads_is_not_closed_for_the_queues_of_others() {
+    let mut pair = Pair::new();
+    let [slow, publisher, _last] = [(); 3].map(|()| pair.open(OWNER, &path("")));
+    let reader = pair.open(OWNER, "/echo");
+    pair.transport(slow).room = Some(0);
+    pair.send(publisher, &text("first"));
+    pair.flush();
+    // The second batch waits for the slow one, and stays until the last one has had it.
+    pair.send(publisher, &text("second"));
+    assert_eq!(pair.shards[OWNER].next_flush(pair.now), Some(publisher.id));
+    pair.flush_one(publisher);
+    pair.send(reader, &text("hello"));
+    pair.shards[OWNER].shed_queues(0, pair.now);
+    pair.flush();
+    assert_eq!(pair.closes(CloseReason::QueueMemory), 1, "the slow one");
+    assert_eq!(pair.take(reader), delivered("hello"));
+    assert_eq!(pair.transport(reader).closed, None);
 }
