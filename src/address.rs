@@ -1,5 +1,7 @@
 //! Where clients connect to and where they come from: plain values.
 
+#![forbid(unsafe_code)]
+
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::str::FromStr;

@@ -13,6 +13,8 @@
 //!
 //! Time and seed come in as arguments.
 
+#![forbid(unsafe_code)]
+
 use core::net::IpAddr;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
