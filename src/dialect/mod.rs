@@ -59,6 +59,11 @@ impl Dialect {
         matches!(self, Self::Echo | Self::Greeting)
     }
 
+    /// Whether each message is answered by itself, so that nobody needs to ask.
+    pub fn echoes(&self) -> bool {
+        matches!(self, Self::Echo)
+    }
+
     /// What to do about a message of the peer.
     pub fn receive<'a>(&self, kind: MessageKind, payload: &'a [u8]) -> Action<'a> {
         match self {

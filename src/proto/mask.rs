@@ -26,6 +26,29 @@ pub fn apply(payload: &mut [u8], key: [u8; 4], offset: usize) {
     }
 }
 
+/// Unmasks what lies in `bytes` from `from` on, and moves it to their start.
+#[inline]
+pub(crate) fn move_to_start(bytes: &mut [u8], from: usize, key: [u8; 4]) {
+    let len = bytes.len() - from;
+    let half = u32::from_ne_bytes(key);
+    let word = u64::from(half) << 32 | u64::from(half);
+    let mut at = 0;
+    // What is written lies before all that is still to be read.
+    while len - at >= 8 {
+        let piece: [u8; 8] = bytes[from + at..][..8].try_into().expect("eight bytes");
+        bytes[at..at + 8].copy_from_slice(&(u64::from_ne_bytes(piece) ^ word).to_ne_bytes());
+        at += 8;
+    }
+    if len - at >= 4 {
+        let piece: [u8; 4] = bytes[from + at..][..4].try_into().expect("four bytes");
+        bytes[at..at + 4].copy_from_slice(&(u32::from_ne_bytes(piece) ^ half).to_ne_bytes());
+        at += 4;
+    }
+    for i in at..len {
+        bytes[i] = bytes[from + i] ^ key[i % 4];
+    }
+}
+
 /// Appends `payload`, masked or unmasked, to `out`.
 pub(crate) fn append(out: &mut Vec<u8>, payload: &[u8], key: [u8; 4], offset: usize) {
     out.reserve(payload.len());
@@ -49,6 +72,21 @@ mod tests {
         let mut payload = [0x7f, 0x9f, 0x4d, 0x51, 0x58];
         apply(&mut payload, [0x37, 0xfa, 0x21, 0x3d], 0);
         assert_eq!(&payload, b"Hello");
+    }
+
+    #[test]
+    fn unmasking_on_the_way_to_the_start_is_unmasking_and_then_moving() {
+        let key = [0x37, 0xfa, 0x21, 0x3d];
+        for len in 0..64 {
+            for from in 0..12 {
+                let bytes: Vec<u8> = (0..(from + len) as u8).collect();
+                let mut expected = bytes[from..].to_vec();
+                apply(&mut expected, key, 0);
+                let mut moved = bytes;
+                move_to_start(&mut moved, from, key);
+                assert_eq!(moved[..len], expected, "{len} bytes from {from} on");
+            }
+        }
     }
 
     #[test]

@@ -236,6 +236,11 @@ impl MessageReader {
         }
     }
 
+    /// Whether the input's next byte begins a frame, and that a message.
+    pub fn is_at_message(&self) -> bool {
+        self.assembly.is_none()
+    }
+
     /// Bytes of memory held for cut frames and open messages.
     pub fn held_bytes(&self) -> usize {
         self.assembly.as_ref().map_or(0, |assembly| {

@@ -10,6 +10,7 @@ use crate::hub::{Ordered, TopicIndex};
 use crate::id::ConnectionId;
 use crate::proto::Role;
 use crate::proto::close::CloseCode;
+use crate::proto::error::ProtocolError;
 use crate::proto::frame::MessageKind;
 use crate::proto::in_place::InPlaceReplies;
 use crate::proto::message::{Compressible, Event, ReaderRules};
@@ -42,6 +43,13 @@ impl Shard {
         let input_len = input.len();
         let mut used = 0;
         let mut changed = false;
+        if dialect.echoes()
+            && reader.is_at_message()
+            && peer.compression.is_none()
+            && peer.connection.takes_directly()
+        {
+            used = self.echo_short(id, input, &rules, &mut replies, now);
+        }
         while let Some(peer) = self.table.get_mut(id).filter(|peer| peer.connection.reads_frames()) {
             let connection = &mut peer.connection;
             let before = connection.queue_bytes();
@@ -113,9 +121,8 @@ impl Shard {
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    tracing::debug!(%error, client = ?peer.client.address, "connection failed");
-                    connection.fail(&error, now, &mut self.outbound_pool);
-                    changed = true;
+                    self.fail(id, &error, now);
+                    break;
                 }
             }
             self.stats.queue_bytes.add((connection.queue_bytes() - before) as u64);
@@ -143,6 +150,37 @@ impl Shard {
             return 0..0;
         }
         replies.into_range()
+    }
+
+    /// Answers the short messages that a read begins with, where they lie. Returns the
+    /// bytes used.
+    fn echo_short(
+        &mut self,
+        id: ConnectionId,
+        input: &mut [u8],
+        rules: &ReaderRules,
+        replies: &mut InPlaceReplies,
+        now: Time,
+    ) -> usize {
+        let echoed = replies.echo_short(input, 0, rules);
+        let Some(peer) = self.table.get_mut(id) else { return echoed.end };
+        if echoed.messages > 0 {
+            peer.connection.spoke(now);
+            self.stats.messages_in.add(echoed.messages);
+            self.stats.messages_out.add(echoed.messages);
+        }
+        if let Some(error) = echoed.error {
+            self.fail(id, &error, now);
+        }
+        echoed.end
+    }
+
+    /// The peer broke the protocol.
+    fn fail(&mut self, id: ConnectionId, error: &ProtocolError, now: Time) {
+        let Some(peer) = self.table.get_mut(id) else { return };
+        tracing::debug!(%error, client = ?peer.client.address, "connection failed");
+        self.with_queue_counted(id, |connection, pool| connection.fail(error, now, pool));
+        self.settle(id);
     }
 
     /// Publishes a peer's message to its topic.
