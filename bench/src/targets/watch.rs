@@ -15,7 +15,7 @@ use crate::rig::server::Server;
 /// Rare enough that the server's answers cost next to nothing.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Bytes.
+/// Bytes, and who holds them.
 #[derive(Clone, Copy, Default, Serialize, Debug)]
 pub(super) struct Memory {
     /// Resident memory of the process.
@@ -24,6 +24,8 @@ pub(super) struct Memory {
     pub(super) queues: u64,
     /// What TCP holds in the network namespace, both ends (`wsgate_kernel_tcp_bytes`).
     pub(super) kernel: u64,
+    /// Connections that are open.
+    pub(super) connections: u64,
 }
 
 impl Memory {
@@ -33,6 +35,7 @@ impl Memory {
             resident: resident_bytes(server.pid())?,
             queues: scrape.sum("wsgate_queue_memory_bytes"),
             kernel: scrape.of_process("wsgate_kernel_tcp_bytes").unwrap_or_default(),
+            connections: scrape.sum("wsgate_connections"),
         })
     }
 
@@ -41,6 +44,7 @@ impl Memory {
             resident: self.resident.max(other.resident),
             queues: self.queues.max(other.queues),
             kernel: self.kernel.max(other.kernel),
+            connections: self.connections.max(other.connections),
         }
     }
 }
