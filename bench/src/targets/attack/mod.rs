@@ -170,11 +170,12 @@ fn measure_once(
     let mut readers = Readers::new(publisher, readers, &client_frame(PAYLOAD_BYTES), &server_frame(PAYLOAD_BYTES))?;
 
     let meter = Meter::start(server)?;
-    let quiet = times(&mut readers, &mut metrics, time)?;
+    // Under the same watch as later: a scrape has its part in what is slow.
+    let (quiet, ..) = watch::during(admin, || times(&mut readers, &mut metrics, time))?;
     let others_busy = meter.stop(server)?.others_busy();
     let target = Target::new(server.clients, kind.sources());
     let stop = AtomicBool::new(false);
-    let ((scrapes, attacked, achieved, usage), before, most) = watch::during(server, admin, || {
+    let ((scrapes, attacked, achieved, usage), before, most) = watch::during(admin, || {
         let before = metrics.scrape()?;
         let meter = Meter::start(server)?;
         let (attacked, achieved) = thread::scope(|scope| {
