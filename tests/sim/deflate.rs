@@ -97,7 +97,8 @@ impl Deflate {
         let mut compressed = 0;
         loop {
             let mut cursor = Cursor::new(rest);
-            let Some((mut header, len)) = FrameHeader::parse(&mut cursor).expect("a server's frame has a header") else {
+            let Some((mut header, len)) = FrameHeader::parse(&mut cursor).expect("a server's frame has a header")
+            else {
                 break;
             };
             let start = cursor.position() as usize;

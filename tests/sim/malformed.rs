@@ -112,11 +112,7 @@ pub(crate) fn malformed(rng: &mut Rng, settings: &ShardSettings, offered: bool) 
 }
 
 /// The same for what can be wrong only where compression was agreed on.
-pub(crate) fn malformed_deflate(
-    rng: &mut Rng,
-    deflate: &mut Deflate,
-    settings: &ShardSettings,
-) -> (Vec<u8>, Offence) {
+pub(crate) fn malformed_deflate(rng: &mut Rng, deflate: &mut Deflate, settings: &ShardSettings) -> (Vec<u8>, Offence) {
     let marked = |mut frame: Vec<u8>| {
         frame[0] |= COMPRESSED;
         frame
