@@ -369,7 +369,7 @@ fn an_older_ping_is_never_answered_behind_a_newer_one() {
     connection.reply(MessageKind::Text, &[b'r'; 250], pool);
     assert!(!connection.pong(b"held", &BOUNDS, pool));
     let sent = send(&mut connection, 200, pool);
-    assert!(connection.pong(b"newer", &BOUNDS, pool), "fewer replies wait than the bound, so it took a place among them");
+    assert!(connection.pong(b"newer", &BOUNDS, pool), "it is answered among the replies, in the place of the other");
     let rest = send(&mut connection, usize::MAX, pool);
     assert_eq!(sent.len() + rest.len(), 4 + 250 + 7);
     assert!(rest.ends_with(b"\x8a\x05newer"));
