@@ -28,7 +28,7 @@ pub(super) fn run(data: &[u8]) {
     let read = fields().map(elements).collect::<Option<Vec<_>>>();
     match (negotiate(fields(), allowed), read) {
         (Ok(agreed), Some(read)) => {
-            let offer = read.iter().flatten().find_map(|element| Offer::of(element));
+            let offer = read.iter().flatten().find_map(Offer::of);
             assert_eq!(agreed.is_some(), offer.is_some(), "the first legal offer is accepted, and no other");
             if let (Some(agreed), Some(offer)) = (agreed, offer) {
                 check(&agreed, &offer, allowed);
