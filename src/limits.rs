@@ -31,9 +31,12 @@ pub const FLUSHES_PER_LOOK: usize = 16;
 /// the next turns.
 pub const READ_SLICE_US: u64 = 1_000;
 
-/// How much less a turn accepts and reads while flushes of the last one are left. Without
-/// it a fan-out of four slices waits for four full turns of an attacker's handshakes.
+/// How much less a turn accepts and reads, and how many steps less of TLS handshakes it
+/// takes, while flushes of the last one are left. Without it a fan-out of four slices waits
+/// for four full turns of an attacker's handshakes.
 pub const HASTE: u64 = 4;
+
+const _: () = assert!(TLS_HANDSHAKE_STEPS_PER_TURN_MAX as u64 >= HASTE, "handshakes go on in any case");
 
 /// Bytes between two looks at the clock while reading: much can come of few of them.
 pub const READ_BYTES_PER_LOOK: usize = 16 * 1024;

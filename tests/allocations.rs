@@ -706,3 +706,28 @@ fn tls_handshakes_of_one_turn_are_few_and_all_have_theirs() {
     assert_eq!(turns, [8, 8, 8, 8, 8, 8, 2]);
     assert_eq!(driver.shard.stats().tls_handshakes_deferred.get(), 42);
 }
+
+#[test]
+fn tls_handshakes_of_a_turn_are_fewer_while_flushes_of_the_last_one_are_left() {
+    const MANY: usize = 10;
+    let (server, client) = tls();
+    let mut driver = secure_driver(&server);
+    let mut pool = BufferPool::default();
+    driver.open("/topics/room");
+    let publisher = driver.open("/topics/room?subscribe=off");
+    driver.receive(publisher, &masked(64));
+    // The next turn begins, and the message has not left.
+    driver.shard.begin_turn();
+    for _ in 0..MANY {
+        let mut client = new_client(&client);
+        client.begin(&mut pool).unwrap();
+        let id = driver.shard.accept(Time::ZERO).unwrap();
+        if driver.shard.wants_read(id) {
+            driver.shard.receive(id, &mut client.unsent().to_vec(), Time::ZERO);
+        }
+    }
+    assert_eq!(driver.shard.stats().tls_handshakes_deferred.get(), 8, "of ten, a quarter of eight have theirs");
+    driver.flush();
+    driver.shard.begin_turn();
+    assert_eq!(std::iter::from_fn(|| driver.shard.next_resumed()).count(), 8);
+}

@@ -44,6 +44,11 @@ fn connection() {
 }
 
 #[test]
+fn deflate() {
+    replay("deflate");
+}
+
+#[test]
 fn frame() {
     replay("frame");
 }

@@ -233,8 +233,10 @@ impl Connection {
         if self.outbound.reply_bytes() > bounds.pong_bytes_max {
             return self.outbound.hold_pong(payload, pool);
         }
+        // One that is held would come behind the newer one.
+        let skipped = self.outbound.drop_held_pong(pool);
         self.outbound.append_frame(OpCode::Pong, payload, pool);
-        false
+        skipped
     }
 
     /// The peer's Close: the answer to ours, or the beginning, which is answered with

@@ -168,6 +168,13 @@ impl Outbound {
         replaced
     }
 
+    /// The answer that was kept is not to come; whether there was one.
+    pub(super) fn drop_held_pong(&mut self, pool: &mut OutboundPool) -> bool {
+        let Some(pong) = self.0.as_mut().and_then(|queue| queue.held_pong.take()) else { return false };
+        pool.buffers.put(pong);
+        true
+    }
+
     /// Queues a Close frame; words that do not fit are cut at a character's end.
     pub(super) fn append_close(&mut self, code: Option<CloseCode>, words: &str, pool: &mut OutboundPool) {
         let mut body = [0; CONTROL_PAYLOAD_BYTES_MAX];
@@ -180,9 +187,7 @@ impl Outbound {
         }
         self.append_frame(OpCode::Close, &body[..len], pool);
         // Nothing comes behind a Close.
-        if let Some(pong) = self.0.as_mut().and_then(|queue| queue.held_pong.take()) {
-            pool.buffers.put(pong);
-        }
+        self.drop_held_pong(pool);
     }
 
     /// Queues what `write` appends to a buffer, about so many bytes.

@@ -363,6 +363,20 @@ fn while_replies_wait_the_newest_ping_is_answered_behind_them() {
 }
 
 #[test]
+fn an_older_ping_is_never_answered_behind_a_newer_one() {
+    let pool = &mut OutboundPool::default();
+    let mut connection = open(pool);
+    connection.reply(MessageKind::Text, &[b'r'; 250], pool);
+    assert!(!connection.pong(b"held", &BOUNDS, pool));
+    let sent = send(&mut connection, 200, pool);
+    assert!(connection.pong(b"newer", &BOUNDS, pool), "it is answered among the replies, in the place of the other");
+    let rest = send(&mut connection, usize::MAX, pool);
+    assert_eq!(sent.len() + rest.len(), 4 + 250 + 7);
+    assert!(rest.ends_with(b"\x8a\x05newer"));
+    assert_eq!((connection.queue_bytes(), pool.waiting_bytes()), (0, 0));
+}
+
+#[test]
 fn an_orderly_end_stays_one_if_a_timer_comes_before_the_flush() {
     let pool = &mut OutboundPool::default();
     let mut connection = Connection::new(Time::ZERO);

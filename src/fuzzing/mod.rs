@@ -11,6 +11,7 @@
 #[cfg(feature = "server")]
 mod config;
 mod connection;
+mod deflate;
 mod frame;
 mod http;
 mod hub;
@@ -24,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     #[cfg(feature = "server")]
     ("config", config::run),
     ("connection", connection::run),
+    ("deflate", deflate::run),
     ("frame", frame::run),
     ("http", http::run),
     ("hub", hub::run),

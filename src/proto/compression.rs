@@ -15,11 +15,11 @@ use super::inflate::{Inflater, Window};
 use super::message::Compressible;
 
 /// A buffer that has grown beyond this is freed instead of kept: there are two in a shard.
-const BUFFER_KEEP_BYTES_MAX: usize = 256 * 1024;
+pub(crate) const BUFFER_KEEP_BYTES_MAX: usize = 256 * 1024;
 /// Shorter messages than this are sent compressed though they grow by some bytes: who
 /// sets the minimum so low wants them so. Longer ones are not: clients hold the frame to
 /// their limit for messages, which a message of just that size would exceed.
-const GROWTH_IGNORED_BYTES: usize = 64;
+pub(crate) const GROWTH_IGNORED_BYTES: usize = 64;
 /// Sizes of windows in which messages are compressed.
 const WINDOW_SIZES: usize = (WINDOW_BITS_MAX - DEFLATE_WINDOW_BITS_MIN + 1) as usize;
 
@@ -65,6 +65,11 @@ pub struct Compression {
 }
 
 impl Compression {
+    /// What was agreed on.
+    pub fn agreement(&self) -> DeflateAgreement {
+        self.agreement
+    }
+
     /// Whether it understands what is compressed once for many: messages that stand alone,
     /// with the largest window.
     pub fn takes_shared(&self) -> bool {

@@ -16,13 +16,13 @@ use super::extension::WINDOW_BITS_MAX;
 const END: [u8; 9] = [0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff];
 
 /// The output grows in steps of at least this many bytes.
-const STEP_BYTES_MIN: usize = 4 * 1024;
+pub(crate) const STEP_BYTES_MIN: usize = 4 * 1024;
 
 /// A sender may end the DEFLATE stream inside a message and begin another (section
 /// 7.2.1). Each end costs as much as inflating a KiB, so there may be one for each KiB,
 /// and a few.
-const STREAMS_MAX: usize = 16;
-const BYTES_PER_STREAM: usize = 1024;
+pub(crate) const STREAMS_MAX: usize = 16;
+pub(crate) const BYTES_PER_STREAM: usize = 1024;
 
 /// Memory of a decompressor in bytes, most of it its window. A test compares.
 pub const INFLATER_BYTES: usize = 48 * 1024;
@@ -151,15 +151,15 @@ impl Stream<'_> {
         loop {
             self.grow();
             let (read, written) = (self.decompressor.total_in(), self.out.len());
-            let status = self
-                .decompressor
-                .decompress_vec(input, self.out, FlushDecompress::Sync)
-                .map_err(|_| ProtocolError::InvalidDeflate("it is not DEFLATE data"))?;
+            let result = self.decompressor.decompress_vec(input, self.out, FlushDecompress::Sync);
             let read = (self.decompressor.total_in() - read) as usize;
             input = &input[read..];
+            // Before the result is looked at: in a buffer with more room, what comes behind the
+            // limit is inflated, too, and may be anything.
             if self.out.len() > self.bytes_max {
                 return Err(ProtocolError::InflatesTooLong { limit: self.bytes_max });
             }
+            let status = result.map_err(|_| ProtocolError::InvalidDeflate("it is not DEFLATE data"))?;
             if status == Status::StreamEnd {
                 return Ok(Some(input));
             }

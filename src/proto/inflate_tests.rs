@@ -94,6 +94,17 @@ fn a_message_is_cut_at_the_limit_and_nothing_beyond_is_allocated() {
 }
 
 #[test]
+fn what_is_too_long_is_called_so_whatever_follows_and_whatever_room_there_is() {
+    let message = [&zeros(10_000)[..], &[0xff; 20]].concat();
+    for room in [0, 200_000] {
+        let mut out = Vec::with_capacity(room);
+        let result = Inflater::default().inflate(&message, 1000, &mut out);
+        assert_eq!(result, Err(ProtocolError::InflatesTooLong { limit: 1000 }), "room for {room} bytes");
+    }
+    assert!(matches!(inflate(&message, LIMIT), Err(ProtocolError::InvalidDeflate(_))));
+}
+
+#[test]
 fn final_blocks_without_end_are_refused() {
     let empty_final_block = [0x03, 0x00];
     assert_eq!(inflate(&empty_final_block.repeat(STREAMS_MAX), LIMIT), Ok(vec![]));

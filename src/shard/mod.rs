@@ -252,6 +252,10 @@ impl Shard {
     /// The transport is broken.
     pub fn transport_failed(&mut self, id: ConnectionId) {
         let Some(peer) = self.table.get_mut(id) else { return };
+        // What fails after that has been counted.
+        if peer.connection.is_securing() && !peer.connection.is_closed() {
+            self.stats.tls_handshakes_failed.add(1);
+        }
         peer.connection.transport_failed();
         self.drop_in_hand(id);
         self.settle(id);

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use super::{Peer, Shard};
 use crate::id::ConnectionId;
-use crate::limits::TLS_HANDSHAKE_STEPS_PER_TURN_MAX;
+use crate::limits::{HASTE, TLS_HANDSHAKE_STEPS_PER_TURN_MAX};
 use crate::proto::handshake::HandshakeError;
 use crate::stats::CloseReason;
 use crate::time::Time;
@@ -33,12 +33,14 @@ impl Peer {
 }
 
 impl Shard {
-    /// A turn begins: TLS handshakes go on, as many as are fair. To be called before
-    /// [`Shard::next_resumed`] where TLS is spoken.
+    /// A turn begins: TLS handshakes go on, as many as are fair, and fewer while flushes
+    /// of the last turn are left. To be called before [`Shard::next_resumed`] where TLS is
+    /// spoken.
     pub fn begin_turn(&mut self) {
-        self.handshake_turns.steps_left = TLS_HANDSHAKE_STEPS_PER_TURN_MAX;
+        let haste = if self.has_flushes() { HASTE as usize } else { 1 };
+        self.handshake_turns.steps_left = TLS_HANDSHAKE_STEPS_PER_TURN_MAX / haste;
         let mut resumed = 0;
-        while resumed < TLS_HANDSHAKE_STEPS_PER_TURN_MAX
+        while resumed < self.handshake_turns.steps_left
             && let Some(id) = self.handshake_turns.waiting.pop_front()
         {
             // Those that have left make no room for sleep before the others.

@@ -16,6 +16,7 @@ impl Host {
         let queued = settings.queue.queue_bytes_max.max(self.published_bytes_most)
             + settings.queue.reply_bytes_watermark
             + settings.routes.limits.echo
+            + self.said_bytes_most
             + 2 * self.buffer.len()
             + settings.handshake_bytes_max;
         let bytes = self.stats.queue_bytes.get();
@@ -63,8 +64,18 @@ pub(crate) fn check_losses(hosts: &[Host], scene: &mut Scene) {
     let known = received + told + least;
     let all = known + (most - least) + unknown.0 + unknown.1;
     assert!((known..=all).contains(&deliveries), "{known} to {all} deliveries, {deliveries} counted");
+    let clients = || scene.clients.iter();
+    let skipped: u64 = clients().map(|client| client.pings_skipped).sum();
+    let unanswered = clients().map(|client| client.pings.len() as u64).sum::<u64>();
+    let counted = sum(|host| host.stats.pings_skipped.get());
+    assert!((skipped..=skipped + unanswered).contains(&counted), "{skipped} pings were skipped, {counted} counted");
+    let compressed = clients().map(|client| client.compressed_heard).sum();
     let trace = &mut scene.trace;
+    trace.count("pings skipped", counted);
+    trace.count("compressed message received", compressed);
     trace.count("messages dropped by policy", dropped);
     trace.count("messages conflated", conflated);
     trace.count("deliveries", deliveries);
+    trace.count("messages inflated", sum(|host| host.stats.inflated.get()));
+    trace.count("messages cut while inflating", sum(|host| host.stats.bombs_cut.get()));
 }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
+use std::time::Duration;
 
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
@@ -14,6 +15,7 @@ use wsgate::proto::frame::MessageKind;
 use wsgate::stats::CloseReason;
 use wsgate::time::Time;
 
+use crate::deflate::{Deflate, Offer};
 use crate::malformed::Offence;
 use crate::network::{ClientEnd, Link, ServerEnd};
 use crate::oracle::MessageId;
@@ -59,10 +61,19 @@ pub(crate) struct Client {
     /// Published messages that have no place and are not on their way to their owner, with
     /// the ends of their last frames.
     pub(crate) unordered: VecDeque<(u64, MessageId)>,
+    /// Messages whose last byte its shard has not been given: where they end, and their bytes.
+    pub(crate) unheard: VecDeque<(u64, usize)>,
+    /// When its shard was given the last byte of a message.
+    spoke_at: Time,
+    /// Its longest silence between two of them.
+    silent_most: Duration,
     /// Replies that are to come.
     pub(crate) replies: VecDeque<(MessageKind, Vec<u8>)>,
-    /// Pings that have not been answered.
-    pub(crate) pings: VecDeque<Vec<u8>>,
+    pub(crate) replies_heard: u64,
+    /// Pings that have not been answered, with the replies that are to come before the answer.
+    pub(crate) pings: VecDeque<(Vec<u8>, u64)>,
+    /// Pings that were not answered, since a newer one was.
+    pub(crate) pings_skipped: u64,
     /// The Close that it has sent: its end, and its code.
     pub(crate) close_sent: Option<(u64, Option<u16>)>,
     /// What it has done wrong: its end, and what is to follow.
@@ -74,6 +85,11 @@ pub(crate) struct Client {
     /// Its shard is to be told when its transport takes bytes again.
     pub(crate) wants_writable: bool,
     pub(crate) subscription: Option<Subscription>,
+    pub(crate) offer: Option<Offer>,
+    /// Once that was agreed on.
+    pub(crate) deflate: Option<Deflate>,
+    /// Messages that came compressed.
+    pub(crate) compressed_heard: u64,
     decoder: WebSocketContext,
     inbox: Inbox,
     head: Vec<u8>,
@@ -98,8 +114,13 @@ impl Client {
             delivered: 0,
             request_end: 0,
             unordered: VecDeque::new(),
+            unheard: VecDeque::new(),
+            spoke_at: Time::ZERO,
+            silent_most: Duration::ZERO,
             replies: VecDeque::new(),
+            replies_heard: 0,
             pings: VecDeque::new(),
+            pings_skipped: 0,
             close_sent: None,
             offence: None,
             stalled: false,
@@ -107,6 +128,9 @@ impl Client {
             was_blocked: false,
             wants_writable: false,
             subscription,
+            offer: None,
+            deflate: None,
+            compressed_heard: 0,
             decoder: WebSocketContext::new(Role::Client, Some(config)),
             inbox: Inbox::default(),
             head: Vec::new(),
@@ -126,6 +150,30 @@ impl Client {
         let subscribes = matches!(self.purpose, Purpose::Plain { topic: own, subscribes: true, .. } if own == topic);
         // Who has been blocked may have been closed without knowing it yet.
         subscribes && self.is_upgraded() && self.is_healthy() && !self.was_blocked
+    }
+
+    /// Its shard has accepted it.
+    pub(crate) fn accepted(&mut self, connection: ConnectionId, now: Time) {
+        self.connection = Some(connection);
+        (self.accepted_at, self.heard_at, self.spoke_at) = (now, now, now);
+    }
+
+    /// Its shard has been given `n` bytes more. Returns the bytes of the messages that end
+    /// there.
+    pub(crate) fn deliver(&mut self, n: usize, now: Time) -> usize {
+        self.delivered += n as u64;
+        let mut bytes = 0;
+        while let Some((_, len)) = self.unheard.pop_front_if(|(end, _)| *end <= self.delivered) {
+            self.silent_most = self.silent_most.max(now.since(self.spoke_at));
+            self.spoke_at = now;
+            bytes += len;
+        }
+        bytes
+    }
+
+    /// Whether its shard may have closed it for saying nothing.
+    pub(crate) fn may_be_idle(&self, now: Time, idle: Option<Duration>) -> bool {
+        idle.is_some_and(|idle| self.silent_most.max(now.since(self.spoke_at)) >= idle)
     }
 
     /// Neither side has begun to end it.
@@ -159,28 +207,40 @@ impl Client {
         self.sent += bytes.len() as u64;
     }
 
-    /// Reads up to `n` bytes and says what they were.
-    pub(crate) fn read(&mut self, n: usize) -> Vec<Heard> {
+    /// Reads up to `n` bytes and says what they were. `compresses`: whether the server does,
+    /// with whoever offers it.
+    pub(crate) fn read(&mut self, n: usize, compresses: bool) -> Vec<Heard> {
         let bytes = self.link.take(n);
         let mut heard = Vec::new();
         if self.is_upgraded() {
-            self.inbox.0.extend(bytes);
+            self.take_in(&bytes);
         } else {
             self.head.extend(bytes);
-            self.read_head(&mut heard);
+            self.read_head(&mut heard, compresses);
         }
         if self.is_upgraded() {
             self.read_frames(&mut heard);
         }
         if self.link.server_end != ServerEnd::None && self.link.waiting() == 0 {
             let cut = self.link.server_end == ServerEnd::Aborted;
-            assert!(cut || self.inbox.0.is_empty(), "a frame is cut");
+            assert!(cut || self.inbox.0.is_empty() && !self.has_cut_frame(), "a frame is cut");
             self.end_heard = true;
         }
         heard
     }
 
-    fn read_head(&mut self, heard: &mut Vec<Heard>) {
+    fn take_in(&mut self, bytes: &[u8]) {
+        match &mut self.deflate {
+            Some(deflate) => self.compressed_heard += deflate.unpack(bytes, &mut self.inbox.0),
+            None => self.inbox.0.extend(bytes),
+        }
+    }
+
+    fn has_cut_frame(&self) -> bool {
+        self.deflate.as_ref().is_some_and(Deflate::is_cut)
+    }
+
+    fn read_head(&mut self, heard: &mut Vec<Heard>, compresses: bool) {
         let Some(end) = self.head.windows(4).position(|window| window == b"\r\n\r\n") else { return };
         if self.status.is_some() {
             // The body of an answer that is no upgrade.
@@ -192,10 +252,12 @@ impl Client {
         assert!(matches!(parsed, Ok(httparse::Status::Complete(_))), "no HTTP: {parsed:?}");
         let status = response.code.expect("a complete response has a status");
         if status == 101 {
-            let accept = response.headers.iter().find(|field| field.name == "Sec-WebSocket-Accept");
-            let accept = accept.map(|field| field.value);
-            assert_eq!(accept, Some(derive_accept_key(KEY.as_bytes()).as_bytes()));
-            self.inbox.0.extend(self.head.drain(end + 4..));
+            let field = |name| response.headers.iter().find(|field| field.name == name).map(|field| field.value);
+            assert_eq!(field("Sec-WebSocket-Accept"), Some(derive_accept_key(KEY.as_bytes()).as_bytes()));
+            let extensions = field("Sec-WebSocket-Extensions").map(|value| str::from_utf8(value).expect("ASCII"));
+            self.deflate = Deflate::agreed(self.offer, extensions, compresses);
+            let frames = self.head.split_off(end + 4);
+            self.take_in(&frames);
         }
         self.status = Some(status);
         heard.push(Heard::Status(status));
@@ -219,7 +281,7 @@ impl Client {
                 Err(error) => panic!("the server's bytes are no WebSocket: {error}"),
             });
         }
-        assert!(self.inbox.0.is_empty(), "{} bytes follow a Close", self.inbox.0.len());
+        assert!(self.inbox.0.is_empty() && !self.has_cut_frame(), "{} bytes follow a Close", self.inbox.0.len());
     }
 }
 

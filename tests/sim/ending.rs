@@ -31,7 +31,11 @@ pub(crate) fn ended(scene: &mut Scene, host: &Host, id: ClientId, reason: CloseR
             matches!(client.purpose, Purpose::Http(..)) || few_topics || phase >= DrainPhase::Delivering
         }
         CloseReason::HandshakeTimeout => scene.now.since(client.accepted_at) >= deadlines.handshake,
-        CloseReason::ProtocolError | CloseReason::MessageTooLong | CloseReason::PolicyViolation => {
+        CloseReason::ProtocolError
+        | CloseReason::MessageTooLong
+        | CloseReason::FrameTooLong
+        | CloseReason::TooManyFragments
+        | CloseReason::PolicyViolation => {
             client.offence.is_some_and(|(start, offence)| start < client.delivered && offence.reason == reason)
         }
         CloseReason::SlowConsumer => {
@@ -43,8 +47,9 @@ pub(crate) fn ended(scene: &mut Scene, host: &Host, id: ClientId, reason: CloseR
             scene.now.since(client.heard_at) >= deadlines.ping_interval + deadlines.pong_timeout
         }
         CloseReason::Drain => phase == DrainPhase::Closing || host.is_late(scene.now),
-        // Neither is configured here.
-        CloseReason::TlsError | CloseReason::FrameTooLong | CloseReason::TooManyFragments | CloseReason::Idle => false,
+        CloseReason::Idle => client.may_be_idle(scene.now, deadlines.idle),
+        // Not configured here.
+        CloseReason::TlsError => false,
     };
     assert!(caused, "client {id}, {:?}, ended by {reason:?} without a cause", client.purpose);
     client.ending = Some(Ending { reason, aborted });
@@ -66,18 +71,18 @@ pub(crate) fn check_told(scene: &Scene, id: ClientId) {
     };
     let expected = match reason {
         CloseReason::PeerClosed => client.close_sent.and_then(|(_, code)| code),
-        CloseReason::ProtocolError | CloseReason::MessageTooLong | CloseReason::PolicyViolation => {
-            client.offence.map(|(_, offence)| offence.code)
-        }
+        CloseReason::ProtocolError
+        | CloseReason::MessageTooLong
+        | CloseReason::FrameTooLong
+        | CloseReason::TooManyFragments
+        | CloseReason::PolicyViolation => client.offence.map(|(_, offence)| offence.code),
+        CloseReason::Idle => Some(4009),
         CloseReason::SlowConsumer | CloseReason::QueueMemory => Some(4008),
         CloseReason::Drain => Some(1001),
         CloseReason::PeerVanished
         | CloseReason::PongTimeout
         | CloseReason::NotUpgraded
         | CloseReason::HandshakeTimeout
-        | CloseReason::FrameTooLong
-        | CloseReason::TooManyFragments
-        | CloseReason::Idle
         | CloseReason::TlsError => panic!("client {id} ended by {reason:?} and was told {told:?}"),
     };
     let name = client.offence.map_or("", |(_, offence)| offence.name);
@@ -95,7 +100,14 @@ pub(crate) fn check_told(scene: &Scene, id: ClientId) {
 /// All is quiet: what a client published before it ended in order has been accepted.
 pub(crate) fn check_accepted(client: &Client) {
     let Some(Ending { reason, .. }) = client.ending else { return };
-    if matches!(reason, CloseReason::PeerClosed | CloseReason::ProtocolError | CloseReason::MessageTooLong) {
+    if matches!(
+        reason,
+        CloseReason::PeerClosed
+            | CloseReason::ProtocolError
+            | CloseReason::MessageTooLong
+            | CloseReason::FrameTooLong
+            | CloseReason::TooManyFragments
+    ) {
         let left = &client.unordered;
         assert!(left.is_empty(), "{reason:?}: published before the end, and not accepted: {left:?}");
     }

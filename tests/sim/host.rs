@@ -60,6 +60,9 @@ pub(crate) struct Host {
     /// most there ever were.
     pub(crate) published_bytes: usize,
     pub(crate) published_bytes_most: usize,
+    /// The most that one read brought, in bytes of whole messages: of compressed ones it can
+    /// be more than the buffer has.
+    pub(crate) said_bytes_most: usize,
 }
 
 impl Host {
@@ -83,6 +86,7 @@ impl Host {
             buffer: vec![0; scene.plan.receive_buffer_bytes],
             published_bytes: 0,
             published_bytes_most: 0,
+            said_bytes_most: 0,
         }
     }
 
@@ -193,7 +197,7 @@ impl Host {
         assert_eq!(self.sockets[slot], None, "a slot has one tenant");
         self.sockets[slot] = Some((id, client));
         let client = &mut scene.clients[client];
-        (client.connection, client.accepted_at, client.heard_at) = (Some(id), scene.now, scene.now);
+        client.accepted(id, scene.now);
         if client.link.is_readable() {
             self.report(Readiness::Readable(id));
         }
@@ -211,7 +215,7 @@ impl Host {
         match transfer {
             Transfer::Bytes(n) => {
                 let before = client.delivered;
-                client.delivered += n as u64;
+                self.said_bytes_most = self.said_bytes_most.max(client.deliver(n, scene.now));
                 if !is_over {
                     client.heard_at = scene.now;
                 }
@@ -288,7 +292,8 @@ impl Host {
                 let topic = scene.oracle.messages[id].topic;
                 // Whoever is being told to go may not know it yet.
                 let serves = |shard: usize| scene.phases[shard] < DrainPhase::Closing;
-                let mut clients = scene.clients.iter();
+                let idle = scene.plan.common().deadlines.idle;
+                let mut clients = scene.clients.iter().filter(|client| !client.may_be_idle(scene.now, idle));
                 let served = clients.any(|client| client.is_served_with(topic) && serves(client.shard));
                 assert!(!served, "message {id} was refused, but its topic has subscribers");
             }

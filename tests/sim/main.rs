@@ -5,12 +5,13 @@
 //! steps, `host` drives a shard as the event loop does, `network` carries bytes, `client`
 //! decodes them, `workload` says what clients say, `oracle`, `subscription` and `ending`
 //! say what must be true. Not simulated: sockets and their readiness (the drivers),
-//! threads, HTTP.
+//! threads, HTTP, and TLS, which draws randomness of its own.
 #![allow(missing_docs)]
 
 mod books;
 mod client;
 mod control;
+mod deflate;
 mod drain;
 mod ending;
 mod flush;

@@ -3,8 +3,10 @@
 use fastrand::Rng;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
+use wsgate::shard::ShardSettings;
 use wsgate::stats::CloseReason;
 
+use crate::deflate::Deflate;
 use crate::plan::pick;
 
 pub(crate) const CONTINUATION: u8 = 0x0;
@@ -13,6 +15,8 @@ pub(crate) const BINARY: u8 = 0x2;
 pub(crate) const CLOSE: u8 = 0x8;
 pub(crate) const PING: u8 = 0x9;
 pub(crate) const PONG: u8 = 0xa;
+/// What marks a compressed message in its first byte.
+pub(crate) const COMPRESSED: u8 = 0x40;
 
 /// What follows from something that a client must not do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,7 +41,9 @@ pub(crate) const NO_RIGHT: Offence =
     Offence { name: "no right to publish", code: 1008, reason: CloseReason::PolicyViolation };
 
 /// Bytes that break the protocol, which rule they break, and how the connection ends.
-pub(crate) fn malformed(rng: &mut Rng, message_bytes_max: usize) -> (Vec<u8>, Offence) {
+/// `offered`: whether a message may be a compressed one.
+pub(crate) fn malformed(rng: &mut Rng, settings: &ShardSettings, offered: bool) -> (Vec<u8>, Offence) {
+    let message_bytes_max = settings.routes.limits.plain;
     let error = |name, bytes: Vec<u8>| (bytes, Offence { name, code: 1002, reason: CloseReason::ProtocolError });
     let not_text = |name, bytes: Vec<u8>| (bytes, Offence { name, code: 1007, reason: CloseReason::ProtocolError });
     let too_long = |name, bytes: Vec<u8>| (bytes, Offence { name, code: 1009, reason: CloseReason::MessageTooLong });
@@ -48,10 +54,10 @@ pub(crate) fn malformed(rng: &mut Rng, message_bytes_max: usize) -> (Vec<u8>, Of
         header.format(len, &mut bytes).expect("memory takes everything");
         bytes
     };
-    match rng.u32(0..18) {
+    match rng.u32(0..20) {
         0 => {
             let mut bytes = frame(rng, true, TEXT, b"reserved");
-            bytes[0] |= *pick(rng, &[0x10, 0x20, 0x40]);
+            bytes[0] |= if offered { *pick(rng, &[0x10, 0x20]) } else { *pick(rng, &[0x10, 0x20, COMPRESSED]) };
             error("reserved bit", bytes)
         }
         1 => {
@@ -85,10 +91,45 @@ pub(crate) fn malformed(rng: &mut Rng, message_bytes_max: usize) -> (Vec<u8>, Of
             [frame(rng, false, TEXT, b"\xe6"), frame(rng, true, CONTINUATION, b"!")].concat(),
         ),
         15 => not_text("close reason", frame(rng, true, CLOSE, b"\x03\xe8\xff")),
-        16 => too_long("announced length", announced(TEXT, message_bytes_max as u64 + 1)),
+        16 if settings.fragments_max != usize::MAX => {
+            let start = frame(rng, false, TEXT, b"a");
+            let more = (0..settings.fragments_max).flat_map(|_| frame(rng, false, CONTINUATION, b"b"));
+            let bytes = start.into_iter().chain(more).collect();
+            let reason = CloseReason::TooManyFragments;
+            (bytes, Offence { name: "fragments over their bound", code: 1009, reason })
+        }
+        17 if settings.frame_bytes_max < message_bytes_max => {
+            let bytes = announced(TEXT, settings.frame_bytes_max as u64 + 1);
+            let reason = CloseReason::FrameTooLong;
+            (bytes, Offence { name: "frame over its bound", code: 1009, reason })
+        }
+        18 => too_long("announced length", announced(TEXT, message_bytes_max as u64 + 1)),
         _ => too_long(
             "length over fragments",
             [frame(rng, false, TEXT, &[b'a'; 100]), announced(CONTINUATION, message_bytes_max as u64 - 99)].concat(),
         ),
     }
+}
+
+/// The same for what can be wrong only where compression was agreed on.
+pub(crate) fn malformed_deflate(rng: &mut Rng, deflate: &mut Deflate, settings: &ShardSettings) -> (Vec<u8>, Offence) {
+    let marked = |mut frame: Vec<u8>| {
+        frame[0] |= COMPRESSED;
+        frame
+    };
+    let bomb = deflate.deflate(&vec![0; settings.routes.limits.plain + 1]);
+    let (name, code, bytes) = match rng.u32(0..6) {
+        0..=1 if bomb.len() <= settings.frame_bytes_max => {
+            ("length that it inflates to", 1009, marked(frame(rng, true, BINARY, &bomb)))
+        }
+        2 => ("compressed control frame", 1002, marked(frame(rng, true, PING, b"ping"))),
+        3 => {
+            let start = frame(rng, false, TEXT, b"a");
+            ("compressed continuation", 1002, [start, marked(frame(rng, true, CONTINUATION, b"b"))].concat())
+        }
+        4 => ("compressed text", 1007, marked(frame(rng, true, TEXT, &deflate.deflate(b"not \xff text")))),
+        _ => ("no DEFLATE data", 1007, marked(frame(rng, true, BINARY, &[0xff; 20]))),
+    };
+    let reason = if code == 1009 { CloseReason::MessageTooLong } else { CloseReason::ProtocolError };
+    (bytes, Offence { name, code, reason })
 }

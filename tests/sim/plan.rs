@@ -13,6 +13,8 @@ use wsgate::dialect::{Routes, ServiceLimits};
 use wsgate::hub::HubSettings;
 use wsgate::id::ShardId;
 use wsgate::policy::{SlowConsumerPolicy, TopicPolicies};
+use wsgate::proto::compression::CompressionSettings;
+use wsgate::proto::extension::Takeover;
 use wsgate::shard::ShardSettings;
 
 /// Events of a seed before its faults stop.
@@ -100,6 +102,8 @@ pub(crate) struct Plan {
     pub(crate) early_frames: bool,
     /// Requests that are no upgrades, and clients that never finish theirs.
     pub(crate) bad_requests: bool,
+    /// Clients may offer permessage-deflate.
+    pub(crate) offers: bool,
     pub(crate) mailbox_entries: usize,
     pub(crate) overflow_bytes_max: u64,
     pub(crate) queue_bytes_total_max: u64,
@@ -138,6 +142,7 @@ impl Plan {
             partial_writes: !leave_out(rng, 30),
             early_frames: !leave_out(rng, 30),
             bad_requests: !leave_out(rng, 30),
+            offers: !leave_out(rng, 50),
             mailbox_entries: *pick(rng, &[1, 2, 7, 64]),
             overflow_bytes_max: *pick(rng, &[0, 2_000, 100_000]),
             queue_bytes_total_max: *pick(rng, &[6_000, 1 << 30, 1 << 30]),
@@ -194,18 +199,18 @@ fn settings(seed: u64, shards: usize, topics: usize, clients_max: usize, rng: &m
         },
         connections_max: if rng.u32(0..4) == 0 { (clients_max / shards / 2).max(1) } else { 100 },
         handshake_bytes_max: 1_024,
-        frame_bytes_max: usize::MAX,
-        fragments_max: usize::MAX,
+        frame_bytes_max: *pick(rng, &[usize::MAX, usize::MAX, 200, 2_000]),
+        fragments_max: *pick(rng, &[usize::MAX, usize::MAX, 3, 6]),
         queue: QueueBounds {
             queue_bytes_max,
             reply_bytes_watermark: rng.usize(50..=queue_bytes_max),
-            pong_bytes_max: usize::MAX,
+            pong_bytes_max: *pick(rng, &[usize::MAX, usize::MAX, 0, 300]),
         },
         deadlines: Deadlines {
             handshake: Duration::from_secs(10),
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(11),
-            idle: None,
+            idle: pick(rng, &[None, None, None, Some(20), Some(60)]).map(Duration::from_secs),
             close: Duration::from_secs(5),
         },
         routes: Routes {
@@ -218,7 +223,18 @@ fn settings(seed: u64, shards: usize, topics: usize, clients_max: usize, rng: &m
         origin: Arc::default(),
         admission: Arc::default(),
         tls: None,
-        compression: wsgate::proto::compression::CompressionSettings::default(),
+        compression: compression(rng),
+    }
+}
+
+fn compression(rng: &mut Rng) -> CompressionSettings {
+    CompressionSettings {
+        enabled: rng.u32(0..3) > 0,
+        message_bytes_min: *pick(rng, &[0, 30, 200]),
+        level: *pick(rng, &[1, 6]),
+        takeover: Takeover { server: rng.bool(), client: rng.bool() },
+        context_bytes_max: *pick(rng, &[0, 500_000, 1 << 30]),
+        control_frames: false,
     }
 }
 

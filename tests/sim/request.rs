@@ -2,6 +2,7 @@
 
 use fastrand::Rng;
 
+use crate::deflate::Offer;
 use crate::plan::{Plan, pick};
 
 /// The key of every request; the answer to it is known.
@@ -67,7 +68,7 @@ impl Purpose {
         }
     }
 
-    pub(crate) fn request(&self, plan: &Plan) -> String {
+    pub(crate) fn request(&self, plan: &Plan, offer: Option<Offer>) -> String {
         let path = match self {
             Self::Http(request, _) => return (*request).to_owned(),
             Self::Silent => return "GET /echo HTTP/1.1\r\nHost:".to_owned(),
@@ -79,6 +80,7 @@ impl Purpose {
                 format!("/topics/{name}?subscribe={}&echo={}&gaps={}", word(*subscribes), word(*echo), word(*gaps))
             }
         };
-        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}Sec-WebSocket-Key: {KEY}\r\n\r\n")
+        let extensions = offer.map(|offer| format!("Sec-WebSocket-Extensions: {}\r\n", offer.text)).unwrap_or_default();
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}{extensions}Sec-WebSocket-Key: {KEY}\r\n\r\n")
     }
 }

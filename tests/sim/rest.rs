@@ -104,6 +104,8 @@ impl World {
                     self.scene.clients[id].link.client_end = ClientEnd::Sent;
                 }
                 2 if self.drains != DrainPhase::Serving => {}
+                // It says nothing until that is too long.
+                3 if self.scene.plan.common().deadlines.idle.is_some() => {}
                 _ if self.scene.may_speak(id) => self.scene.close(id),
                 _ => {}
             }

@@ -4,7 +4,8 @@ use wsgate::proto::frame::MessageKind;
 use wsgate::shard::DrainPhase;
 
 use crate::client::{Client, ClientId, Heard};
-use crate::malformed::{self, CLOSE, CONTINUATION, PING, PONG, frame};
+use crate::deflate::OFFERS;
+use crate::malformed::{self, CLOSE, COMPRESSED, CONTINUATION, PING, PONG, frame};
 use crate::network::ServerEnd;
 use crate::plan::pick;
 use crate::request::Purpose;
@@ -26,7 +27,10 @@ impl Scene {
             _ => None,
         };
         let mut client = Client::new(shard, purpose, window, subscription);
-        client.send(purpose.request(&self.plan).as_bytes());
+        if self.plan.offers && self.rng.bool() {
+            client.offer = Some(*pick(&mut self.rng, &OFFERS));
+        }
+        client.send(purpose.request(&self.plan, client.offer).as_bytes());
         client.request_end = client.sent;
         self.clients.push(client);
         self.trace.event("connects", id as u64, shard as u64);
@@ -53,8 +57,10 @@ impl Scene {
             0 => {
                 let payload = self.clients[id].sent.to_string();
                 let bytes = frame(&mut self.rng, true, PING, payload.as_bytes());
-                self.clients[id].pings.push_back(payload.into_bytes());
-                self.clients[id].send(&bytes);
+                let client = &mut self.clients[id];
+                let replies = client.replies_heard + client.replies.len() as u64;
+                client.pings.push_back((payload.into_bytes(), replies));
+                client.send(&bytes);
                 self.trace.event("pings", id as u64, 0);
             }
             1 => {
@@ -76,9 +82,18 @@ impl Scene {
         self.trace.event("sends", id as u64, message as u64);
         let payload = self.oracle.messages[message].payload.clone();
         let start = self.clients[id].sent;
-        let bytes = self.fragmented(kind, &payload);
+        let compresses = self.clients[id].deflate.as_ref().is_some_and(|deflate| deflate.sends) && self.rng.bool();
+        let bytes = match self.clients[id].deflate.as_mut().filter(|_| compresses) {
+            Some(deflate) => {
+                let compressed = deflate.deflate(&payload);
+                self.trace.count("compressed message sent", 1);
+                self.frames(kind, &compressed, true)
+            }
+            None => self.frames(kind, &payload, false),
+        };
         let client = &mut self.clients[id];
         client.send(&bytes);
+        client.unheard.push_back((client.sent, payload.len()));
         match client.purpose {
             Purpose::Echo => client.replies.push_back((kind, payload)),
             Purpose::Greeting => client.replies.push_back((MessageKind::Text, b"good".to_vec())),
@@ -89,8 +104,9 @@ impl Scene {
 
     /// Mostly small; some as large as the plan has them.
     pub(crate) fn message_len(&mut self) -> usize {
-        let limit = self.plan.common().routes.limits.plain - 20;
-        let large = self.plan.large_message_bytes.min(limit);
+        let settings = self.plan.common();
+        let limit = settings.frame_bytes_max.saturating_mul(settings.fragments_max).min(settings.routes.limits.plain);
+        let large = self.plan.large_message_bytes.min(limit - 20);
         match self.rng.u32(0..40) {
             0 => self.rng.usize(0..=large),
             1..=4 => self.rng.usize(100..=300.min(large)),
@@ -98,31 +114,42 @@ impl Scene {
         }
     }
 
-    /// A message as one frame or several, with a ping between two of them.
-    fn fragmented(&mut self, kind: MessageKind, payload: &[u8]) -> Vec<u8> {
-        let opcode = match kind {
+    /// A message as one frame or several, with a pong between two of them.
+    fn frames(&mut self, kind: MessageKind, payload: &[u8], compressed: bool) -> Vec<u8> {
+        let (frame_max, fragments_max) = (self.plan.common().frame_bytes_max, self.plan.common().fragments_max);
+        let needed = payload.len().div_ceil(frame_max).max(1);
+        let several = needed > 1 || self.one_in(6);
+        let count = if several { self.rng.usize(needed..=(needed + 2).min(fragments_max)) } else { 1 };
+        self.trace.count("fragmented message", u64::from(count > 1));
+        let mut opcode = match kind {
             MessageKind::Text => malformed::TEXT,
             MessageKind::Binary => malformed::BINARY,
         };
-        if !self.one_in(6) {
-            return frame(&mut self.rng, true, opcode, payload);
+        let (mut bytes, mut rest) = (Vec::new(), payload);
+        for behind in (0..count).rev() {
+            let least = rest.len().saturating_sub(behind.saturating_mul(frame_max));
+            let len = if behind == 0 { rest.len() } else { self.rng.usize(least..=rest.len().min(frame_max)) };
+            bytes.extend(frame(&mut self.rng, behind == 0, opcode, &rest[..len]));
+            if behind > 0 && self.rng.bool() {
+                bytes.extend(frame(&mut self.rng, true, PONG, b"between"));
+            }
+            rest = &rest[len..];
+            opcode = CONTINUATION;
         }
-        self.trace.count("fragmented message", 1);
-        let mut cuts = [self.rng.usize(0..=payload.len()), self.rng.usize(0..=payload.len())];
-        cuts.sort_unstable();
-        let mut bytes = frame(&mut self.rng, false, opcode, &payload[..cuts[0]]);
-        if self.rng.bool() {
-            bytes.extend(frame(&mut self.rng, true, PONG, b"between"));
+        if compressed {
+            bytes[0] |= COMPRESSED;
         }
-        bytes.extend(frame(&mut self.rng, false, CONTINUATION, &payload[cuts[0]..cuts[1]]));
-        bytes.extend(frame(&mut self.rng, true, CONTINUATION, &payload[cuts[1]..]));
         bytes
     }
 
     /// A client breaks the protocol.
     pub(crate) fn offend(&mut self, id: ClientId) {
-        let limits = self.plan.common().routes.limits;
-        let (bytes, offence) = malformed::malformed(&mut self.rng, limits.plain);
+        let settings = self.plan.common();
+        let client = &mut self.clients[id];
+        let (bytes, offence) = match client.deflate.as_mut().filter(|_| self.rng.bool()) {
+            Some(deflate) => malformed::malformed_deflate(&mut self.rng, deflate, settings),
+            None => malformed::malformed(&mut self.rng, settings, client.offer.is_some()),
+        };
         self.trace.event("malformed", id as u64, 0);
         self.trace.count(offence.name, 1);
         let client = &mut self.clients[id];
@@ -150,7 +177,8 @@ impl Scene {
 
     /// A client reads up to `n` bytes and does what they ask for.
     pub(crate) fn read(&mut self, id: ClientId, n: usize) {
-        for heard in self.clients[id].read(n) {
+        let compresses = self.plan.common().compression.enabled;
+        for heard in self.clients[id].read(n, compresses) {
             self.hear(id, heard);
         }
         let client = &mut self.clients[id];
@@ -176,11 +204,16 @@ impl Scene {
             }
             Heard::Pong(payload) => {
                 // Older ones need no answer of their own (RFC 6455, section 5.5.3).
-                let pings = &mut self.clients[id].pings;
-                let Some(at) = pings.iter().position(|ping| *ping == payload) else {
+                let client = &mut self.clients[id];
+                let Some(at) = client.pings.iter().position(|(ping, _)| *ping == payload) else {
                     panic!("client {id} was sent a pong that it has not asked for: {payload:?}")
                 };
-                pings.drain(..=at);
+                let is_bounded = self.plan.common().queue.pong_bytes_max != usize::MAX;
+                assert!(at == 0 || is_bounded, "client {id} was answered ping {at} of those that wait");
+                let replies = client.pings[at].1;
+                assert!(client.replies_heard >= replies, "a pong overtakes the replies that were asked for before it");
+                client.pings.drain(..=at);
+                client.pings_skipped += at as u64;
             }
             Heard::Close(code) => {
                 self.trace.event("is closed", id as u64, code.unwrap_or_default().into());
@@ -217,6 +250,7 @@ impl Scene {
         self.trace.event("receives", id as u64, payload.len() as u64);
         let client = &mut self.clients[id];
         if let Purpose::Echo | Purpose::Greeting = client.purpose {
+            client.replies_heard += 1;
             let reply = client.replies.pop_front();
             assert_eq!(reply.as_ref().map(|(kind, payload)| (*kind, payload.as_slice())), Some((kind, payload)));
             return;

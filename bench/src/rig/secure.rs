@@ -20,7 +20,7 @@ const NAME: &str = "localhost";
 const READ_BYTES: usize = 16 * 1024;
 
 /// Files for servers, and what their clients trust.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Certificates {
     /// The server's certificate, in PEM.
     pub(crate) certificate: PathBuf,
@@ -55,6 +55,22 @@ impl Certificates {
         Ok(Self { certificate: files.0, key: files.1, client: Arc::new(client) })
     }
 
+    /// What tells wsgate to speak TLS with those who do, and plainly with others.
+    pub(crate) fn server_options(&self) -> [String; 4] {
+        let pair = format!("{} = {}", self.certificate.display(), self.key.display());
+        ["--tls-allow-plaintext", "true", "--tls-certificates", &pair].map(str::to_owned)
+    }
+
+    /// The first bytes of a client, which a server answers whoever sends them.
+    pub(crate) fn client_hello(&self) -> io::Result<Vec<u8>> {
+        Ok(Tls::begin(self.client.clone())?.stream.unsent().to_vec())
+    }
+
+    /// Completes a handshake on a connection that has said nothing.
+    pub(crate) fn secure(&self, stream: TcpStream) -> io::Result<SecureStream> {
+        SecureStream::secure(stream, self.client.clone())
+    }
+
     /// Opens a connection for each path, upgraded and ready.
     pub(crate) fn open(&self, server: SocketAddr, paths: &[String]) -> io::Result<Vec<SecureStream>> {
         paths.iter().map(|path| SecureStream::open(server, path, self.client.clone())).collect()
@@ -78,18 +94,7 @@ pub(crate) struct Tls {
 
 impl SecureStream {
     fn open(server: SocketAddr, path: &str, config: Arc<ClientConfig>) -> io::Result<Self> {
-        let mut stream = client::connect(server, None)?;
-        let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
-        let mut tls = Tls {
-            stream: ClientStream::client(config, name).map_err(io::Error::other)?,
-            plaintext: Vec::new(),
-            pool: BufferPool::default(),
-        };
-        tls.stream.begin(&mut tls.pool).map_err(io::Error::other)?;
-        while tls.stream.is_handshaking() {
-            tls.send(&mut stream)?;
-            tls.read(&mut stream)?;
-        }
+        let Self { mut stream, mut tls } = Self::secure(client::connect(server, None)?, config)?;
         let request = client::request(server, path);
         tls.stream.encrypt(request.as_bytes(), &mut tls.pool).map_err(io::Error::other)?;
         tls.send(&mut stream)?;
@@ -99,9 +104,28 @@ impl SecureStream {
         tls.plaintext = Vec::new();
         Ok(Self { stream, tls })
     }
+
+    fn secure(mut stream: TcpStream, config: Arc<ClientConfig>) -> io::Result<Self> {
+        let mut tls = Tls::begin(config)?;
+        while tls.stream.is_handshaking() {
+            tls.send(&mut stream)?;
+            tls.read(&mut stream)?;
+        }
+        tls.send(&mut stream)?;
+        Ok(Self { stream, tls })
+    }
 }
 
 impl Tls {
+    /// With a ClientHello that is to be sent.
+    fn begin(config: Arc<ClientConfig>) -> io::Result<Self> {
+        let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
+        let mut stream = ClientStream::client(config, name).map_err(io::Error::other)?;
+        let mut pool = BufferPool::default();
+        stream.begin(&mut pool).map_err(io::Error::other)?;
+        Ok(Self { stream, plaintext: Vec::new(), pool })
+    }
+
     fn send(&mut self, stream: &mut TcpStream) -> io::Result<()> {
         let len = self.stream.unsent().len();
         stream.write_all(self.stream.unsent())?;

@@ -36,9 +36,7 @@ impl Launch {
 
     /// The same with TLS for those who speak it.
     pub(crate) fn secure(mut self, certificates: &Certificates) -> Self {
-        let Certificates { certificate, key, .. } = certificates;
-        let pair = format!("{} = {}", certificate.display(), key.display());
-        self.command.args(["--tls-allow-plaintext", "true", "--tls-certificates", &pair]);
+        self.command.args(certificates.server_options());
         self
     }
 }

@@ -1,6 +1,7 @@
 //! What attacks are made of: connections from addresses of their own, and a thread that
 //! takes what the honest side leaves of the load's processor.
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,9 @@ const NICE_MAX: i32 = 19;
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// How long an attack sleeps that could do nothing.
 const PAUSE: Duration = Duration::from_micros(200);
+
+/// The code of a Close for messages that are too long: 1009.
+const TOO_LONG: [u8; 2] = 1009u16.to_be_bytes();
 
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
@@ -68,27 +72,53 @@ pub(super) fn run(attack: &mut dyn Attack, stop: &AtomicBool) -> io::Result<Achi
     Ok(Achieved { tally, wall: start.elapsed(), cpu })
 }
 
+/// Addresses that follow one another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Sources {
+    pub(super) first: Ipv4Addr,
+    pub(super) count: u32,
+}
+
 /// Who attacks whom.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Target {
     pub(super) server: SocketAddr,
-    /// The address that connections come from.
-    pub(super) source: Ipv4Addr,
+    /// The addresses that connections come from, in turn.
+    sources: Sources,
+    /// Connections that were tried.
+    tried: Cell<u32>,
 }
 
 impl Target {
-    /// A connection that has said nothing. When dropped it is reset, so that no port stays
-    /// behind. `receive_buffer` is a wish in bytes.
-    pub(super) fn connect(&self, receive_buffer: Option<usize>) -> io::Result<TcpStream> {
+    pub(super) fn new(server: SocketAddr, sources: Sources) -> Self {
+        Self { server, sources, tried: Cell::new(0) }
+    }
+
+    /// A connection that has said nothing and blocks; `None` if the server would not have it.
+    /// When dropped it is reset, so that no port stays behind. `receive_buffer` is a wish in
+    /// bytes.
+    pub(super) fn connect(&self, receive_buffer: Option<usize>, tally: &mut Tally) -> io::Result<Option<TcpStream>> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         if let Some(bytes) = receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
         }
-        socket.bind(&SocketAddr::from((self.source, 0)).into())?;
+        let Sources { first, count } = self.sources;
+        let source = Ipv4Addr::from_bits(first.to_bits() + self.tried.get() % count);
+        self.tried.set(self.tried.get().wrapping_add(1));
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
         socket.set_linger(Some(Duration::ZERO))?;
-        socket.connect_timeout(&self.server.into(), ANSWER_MAX)?;
+        match socket.connect_timeout(&self.server.into(), ANSWER_MAX) {
+            Ok(()) => tally.opened += 1,
+            Err(error) if is_refusal(&error) => {
+                tally.ended += 1;
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        }
         socket.set_tcp_nodelay(true)?;
-        Ok(socket.into())
+        socket.set_read_timeout(Some(ANSWER_MAX))?;
+        socket.set_write_timeout(Some(ANSWER_MAX))?;
+        Ok(Some(socket.into()))
     }
 
     /// The request that upgrades a connection at a path, with more headers, each of which
@@ -103,9 +133,15 @@ impl Target {
     }
 
     /// Upgraded connections that do not block. Fewer than asked for if the server refuses.
-    pub(super) fn open(&self, path: &str, count: usize, tally: &mut Tally) -> io::Result<Vec<TcpStream>> {
+    pub(super) fn open(
+        &self,
+        path: &str,
+        count: usize,
+        receive_buffer: Option<usize>,
+        tally: &mut Tally,
+    ) -> io::Result<Vec<TcpStream>> {
         let request = self.upgrade(path, "");
-        let mut open = self.say(&request, count, tally)?;
+        let mut open = self.say_with(&request, count, receive_buffer, tally)?;
         open.retain_mut(|stream| match await_head(stream) {
             Some(head) if head.starts_with(b"HTTP/1.1 101 ") => true,
             _ => {
@@ -119,20 +155,23 @@ impl Target {
 
     /// Connections that have each said something and block for an answer.
     pub(super) fn say(&self, bytes: &[u8], count: usize, tally: &mut Tally) -> io::Result<Vec<TcpStream>> {
+        self.say_with(bytes, count, None, tally)
+    }
+
+    fn say_with(
+        &self,
+        bytes: &[u8],
+        count: usize,
+        receive_buffer: Option<usize>,
+        tally: &mut Tally,
+    ) -> io::Result<Vec<TcpStream>> {
         let mut streams = Vec::with_capacity(count);
         for _ in 0..count {
-            match self.connect(None) {
-                Ok(mut stream) => {
-                    tally.opened += 1;
-                    stream.set_read_timeout(Some(ANSWER_MAX))?;
-                    if stream.write_all(bytes).is_ok() {
-                        streams.push(stream);
-                    } else {
-                        tally.ended += 1;
-                    }
-                }
-                Err(error) if is_refusal(&error) => tally.ended += 1,
-                Err(error) => return Err(error),
+            let Some(mut stream) = self.connect(receive_buffer, tally)? else { continue };
+            if stream.write_all(bytes).is_ok() {
+                streams.push(stream);
+            } else {
+                tally.ended += 1;
             }
         }
         Ok(streams)
@@ -165,6 +204,13 @@ pub(super) fn await_end(stream: &mut TcpStream) -> Option<Vec<u8>> {
         Err(error) if error.kind() == ErrorKind::ConnectionReset => Some(bytes),
         Err(_) => None,
     }
+}
+
+/// Whether a Close with the code 1009 is in what a server said, behind a head or not.
+pub(super) fn says_too_long(answer: &[u8]) -> bool {
+    // The head has no bytes that are not ASCII, and the words behind the code neither.
+    let close = answer.iter().position(|&byte| byte == 0x88).and_then(|at| answer.get(at + 2..at + 4));
+    close == Some(&TOO_LONG)
 }
 
 /// Whether a connection that does not block is over, without reading what it has.

@@ -6,18 +6,18 @@ use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use wsgate::proto::frame::{FrameHeader, HEADER_BYTES_MAX, OpCode};
 
-use super::attacker::{Attack, Progress, Tally, Target, await_end, await_head};
+use super::attacker::{Attack, Progress, Tally, Target, await_end, await_head, says_too_long};
 
 /// Bytes of zeros that a message inflates to.
 const INFLATED_BYTES: u64 = 1 << 30;
 /// Connections in one step.
-const BATCH: usize = 4;
+pub(super) const BATCH: usize = 4;
 /// The bit of a frame that says that its message is compressed (RFC 7692, 6).
 const COMPRESSED: u8 = 0b100;
 /// What the encoder ends a flush with and a message leaves out (RFC 7692, 7.2.1).
 const FLUSH_TAIL: &[u8] = &[0, 0, 0xff, 0xff];
 
-/// One bomb on each connection. Counts those that the server refused.
+/// One bomb on each connection. Counts those that were told 1009.
 #[derive(Debug)]
 pub(super) struct Bombs {
     target: Target,
@@ -36,13 +36,16 @@ impl Bombs {
 impl Attack for Bombs {
     fn step(&mut self, tally: &mut Tally) -> io::Result<Progress> {
         for mut stream in self.target.say(&self.request, BATCH, tally)? {
-            let head = await_head(&mut stream).unwrap_or_default().to_ascii_lowercase();
-            if !String::from_utf8_lossy(&head).contains("permessage-deflate") {
+            let Some(head) = await_head(&mut stream) else {
+                tally.ended += 1;
+                continue;
+            };
+            if !String::from_utf8_lossy(&head).to_ascii_lowercase().contains("permessage-deflate") {
                 return Err(io::Error::other("the server does not compress, though it was told to"));
             }
             // It may have had enough before it has read all.
             let _ = stream.write_all(&self.message);
-            tally.done += u64::from(await_end(&mut stream).is_some());
+            tally.done += u64::from(await_end(&mut stream).is_some_and(|answer| says_too_long(&answer)));
             tally.ended += 1;
         }
         Ok(Progress::Made)

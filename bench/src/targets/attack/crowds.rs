@@ -1,10 +1,10 @@
 //! Attacks by many connections that do next to nothing.
 
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::attacker::{Attack, Progress, Tally, Target, await_head, discard, is_over};
+use super::attacker::{Attack, Progress, Tally, Target, discard, is_over};
 use crate::rig::frames::client_frame;
 
 /// Requests that never end.
@@ -114,7 +114,7 @@ impl Silent {
 
     /// On a topic of their own to which they publish.
     pub(super) fn fed(target: Target) -> io::Result<Self> {
-        let publisher = target.open("/topics/flood?subscribe=off", 1, &mut Tally::default())?.pop();
+        let publisher = target.open("/topics/flood?subscribe=off", 1, None, &mut Tally::default())?.pop();
         let publisher = publisher.ok_or_else(|| io::Error::other("the publisher was refused"))?;
         let feed = Feed { publisher, message: client_frame(FEED_BYTES), due: Instant::now() };
         Ok(Self { feed: Some(feed), ..Self::listening(target, "/topics/flood") })
@@ -131,27 +131,9 @@ impl Attack for Silent {
             let _ = feed.publisher.write_all(&feed.message);
         }
         let missing = (SILENT - self.open.len()).min(OPENED_PER_STEP);
-        let request = self.target.upgrade(self.path, "");
-        let mut asked = Vec::with_capacity(missing);
-        for _ in 0..missing {
-            let mut stream = self.target.connect(Some(RECEIVE_BUFFER_BYTES))?;
-            tally.opened += 1;
-            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-            match stream.write_all(&request) {
-                Ok(()) => asked.push(stream),
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => tally.ended += 1,
-                Err(error) => return Err(error),
-            }
-        }
-        for mut stream in asked {
-            if await_head(&mut stream).is_some_and(|head| head.starts_with(b"HTTP/1.1 101 ")) {
-                stream.set_nonblocking(true)?;
-                self.open.push(stream);
-                tally.done += 1;
-            } else {
-                tally.ended += 1;
-            }
-        }
+        let opened = self.target.open(self.path, missing, Some(RECEIVE_BUFFER_BYTES), tally)?;
+        tally.done += opened.len() as u64;
+        self.open.extend(opened);
         for _ in 0..LOOKED_AT_PER_STEP.min(self.open.len()) {
             self.next %= self.open.len().max(1);
             if self.open.get(self.next).is_some_and(is_over) {

@@ -2,13 +2,10 @@
 
 use std::io;
 
-use super::attacker::{Attack, Progress, Tally, Target, await_end};
+use super::attacker::{Attack, Progress, Tally, Target, await_end, says_too_long};
 
 /// Connections in one step: more than one, so that neither side waits for the other.
 const BATCH: usize = 100;
-
-/// The code of a Close for messages that are too long: 1009.
-const TOO_LONG: [u8; 2] = 1009u16.to_be_bytes();
 
 /// Connects and resets.
 #[derive(Debug)]
@@ -17,9 +14,7 @@ pub(super) struct Resets(pub(super) Target);
 impl Attack for Resets {
     fn step(&mut self, tally: &mut Tally) -> io::Result<Progress> {
         for _ in 0..BATCH {
-            drop(self.0.connect(None)?);
-            tally.opened += 1;
-            tally.done += 1;
+            tally.done += u64::from(self.0.connect(None, tally)?.is_some());
         }
         Ok(Progress::Made)
     }
@@ -31,7 +26,7 @@ pub(super) struct Handshakes(pub(super) Target);
 
 impl Attack for Handshakes {
     fn step(&mut self, tally: &mut Tally) -> io::Result<Progress> {
-        tally.done += self.0.open("/topics/flood", BATCH, tally)?.len() as u64;
+        tally.done += self.0.open("/topics/flood", BATCH, None, tally)?.len() as u64;
         Ok(Progress::Made)
     }
 }
@@ -49,9 +44,7 @@ impl Attack for Announcements {
         for mut stream in self.0.say(&bytes, BATCH, tally)? {
             let answer = await_end(&mut stream).unwrap_or_default();
             tally.ended += 1;
-            // The head has no bytes that are not ASCII, and the words behind the code neither.
-            let close = answer.iter().position(|&byte| byte == 0x88).and_then(|at| answer.get(at + 2..at + 4));
-            tally.done += u64::from(close == Some(&TOO_LONG));
+            tally.done += u64::from(says_too_long(&answer));
         }
         Ok(Progress::Made)
     }

@@ -1,23 +1,29 @@
-//! The attacks, and what each may hold of the server's memory.
+//! The attacks, where each comes from, and what it may hold of the server's memory.
 
 use std::io;
 use std::net::Ipv4Addr;
 
-use super::attacker::{Attack, Target};
-use super::bombs::Bombs;
+use super::attacker::{Attack, Sources, Target};
+use super::bombs::{self, Bombs};
 use super::crowds::{HALF_OPEN, HalfOpen, SILENT, Silent};
 use super::floods::{Announcements, Garbage, Handshakes, Resets};
 use super::streams::{self, Streams};
+use super::tls::{self, Abandoned, Truncated};
 use super::{HANDSHAKE_BYTES_MAX, MESSAGE_BYTES_MAX, PATH, QUEUE_BYTES_MAX, QUEUE_BYTES_TOTAL_MAX};
+use crate::rig::secure::Certificates;
 
 /// The addresses that attacks come from are this one and those after it.
-const FIRST_SOURCE: u32 = Ipv4Addr::new(127, 0, 0, 2).to_bits();
+const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// As many as no flood needs more of: with 200 handshakes a second from each that are
+/// admitted, more than a processor can do.
+const MANY: u32 = 500;
+/// Addresses of a crowd: 100 connections of each at most.
+const CROWD: u32 = 50;
 
-/// A TLS record that holds a ClientHello of 512 bytes, as far as its first bytes say.
-const CLIENT_HELLO: &[u8] = &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03];
-const CLIENT_HELLO_BYTES: usize = 5 + 512;
+/// What rustls may hold of a handshake that is under way, its answer included.
+const TLS_HANDSHAKE_BYTES: u64 = 16 * 1024;
 
-type Start = fn(Target) -> io::Result<Box<dyn Attack>>;
+type Start = fn(Target, &Certificates) -> io::Result<Box<dyn Attack>>;
 
 /// An attack.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +34,10 @@ pub(super) struct Kind {
     pub(super) title: &'static str,
     /// What its tally counts.
     pub(super) unit: &'static str,
-    /// The option that a build without this part of the protocol does not have.
-    pub(super) needs: Option<&'static str>,
+    /// How many addresses it comes from.
+    pub(super) addresses: u32,
+    /// Whether the server has certificates.
+    pub(super) secure: bool,
     /// Flags for the server beside the usual ones.
     pub(super) flags: &'static [&'static str],
     /// Bytes that the configuration lets its connections hold together.
@@ -43,117 +51,159 @@ pub(super) const KINDS: &[Kind] = &[
         name: "half-open",
         title: "5,000 half-open handshakes, a byte a second",
         unit: "bytes",
+        addresses: CROWD,
         held_max: HALF_OPEN as u64 * HANDSHAKE_BYTES_MAX,
-        start: |target| Ok(Box::new(HalfOpen::http(target))),
+        start: |target, _| Ok(Box::new(HalfOpen::http(target))),
         ..PLAIN
     },
     Kind {
         name: "silent",
         title: "2,000 connections that never read",
         unit: "subscriptions",
+        addresses: CROWD,
         held_max: QUEUE_BYTES_TOTAL_MAX + SILENT as u64 * 1024,
-        start: |target| Ok(Box::new(Silent::fed(target)?)),
+        start: |target, _| Ok(Box::new(Silent::fed(target)?)),
         ..PLAIN
     },
     Kind {
         name: "silent-here",
         title: "the same on the topic of the honest, which has three times the subscribers then",
         unit: "subscriptions",
+        addresses: CROWD,
         held_max: QUEUE_BYTES_TOTAL_MAX + SILENT as u64 * 1024,
-        start: |target| Ok(Box::new(Silent::listening(target, PATH))),
+        start: |target, _| Ok(Box::new(Silent::listening(target, PATH))),
         ..PLAIN
     },
     Kind {
         name: "announced",
         title: "4 GiB announced and never sent",
         unit: "closed with 1009",
-        start: |target| Ok(Box::new(Announcements(target))),
+        addresses: MANY,
+        start: |target, _| Ok(Box::new(Announcements(target))),
         ..PLAIN
     },
     Kind {
         name: "fragments",
         title: "messages of 100,000 fragments",
         unit: "fragments",
+        addresses: MANY,
         held_max: streams::CONNECTIONS as u64 * MESSAGE_BYTES_MAX,
-        start: |target| Ok(Box::new(Streams::fragments(target))),
+        start: |target, _| Ok(Box::new(Streams::fragments(target))),
         ..PLAIN
     },
     Kind {
         name: "bombs",
         title: "1 GiB of zeros in 1 MiB",
-        unit: "ended",
-        needs: Some("compression.enabled"),
+        unit: "closed with 1009",
+        addresses: MANY,
         flags: &["--compression-enabled", "true"],
-        held_max: streams::CONNECTIONS as u64 * MESSAGE_BYTES_MAX,
-        start: |target| Ok(Box::new(Bombs::new(target)?)),
+        held_max: bombs::BATCH as u64 * MESSAGE_BYTES_MAX,
+        start: |target, _| Ok(Box::new(Bombs::new(target)?)),
+        ..PLAIN
     },
     Kind {
         name: "pings",
         title: "ping floods",
         unit: "pings",
         held_max: streams::CONNECTIONS as u64 * QUEUE_BYTES_MAX,
-        start: |target| Ok(Box::new(Streams::pings(target))),
+        start: |target, _| Ok(Box::new(Streams::pings(target))),
+        ..PLAIN
+    },
+    Kind {
+        name: "handshakes-one",
+        title: "handshakes from one address",
+        unit: "handshakes",
+        start: |target, _| Ok(Box::new(Handshakes(target))),
         ..PLAIN
     },
     Kind {
         name: "handshakes",
-        title: "whole handshakes from one address",
+        title: "handshakes from 500 addresses",
         unit: "handshakes",
-        start: |target| Ok(Box::new(Handshakes(target))),
+        addresses: MANY,
+        start: |target, _| Ok(Box::new(Handshakes(target))),
         ..PLAIN
     },
     Kind {
         name: "resets",
         title: "connects and resets",
         unit: "connects",
-        start: |target| Ok(Box::new(Resets(target))),
+        addresses: MANY,
+        start: |target, _| Ok(Box::new(Resets(target))),
         ..PLAIN
     },
     Kind {
         name: "garbage",
         title: "no HTTP at all",
         unit: "ended",
-        start: |target| Ok(Box::new(Garbage { target, bytes: vec![0xe5; 2048] })),
+        addresses: MANY,
+        start: |target, _| Ok(Box::new(Garbage { target, bytes: vec![0xe5; 2048] })),
         ..PLAIN
     },
     Kind {
         name: "tls-garbage",
         title: "TLS records of garbage",
         unit: "ended",
-        needs: TLS,
-        start: |target| Ok(Box::new(Garbage { target, bytes: client_hello(CLIENT_HELLO_BYTES) })),
-        ..PLAIN
+        addresses: MANY,
+        start: |target, _| Ok(Box::new(tls::garbage(target))),
+        ..SECURE
     },
     Kind {
         name: "tls-stalled",
-        title: "5,000 truncated TLS handshakes, a byte a second",
+        title: "5,000 ClientHellos, a byte a second",
         unit: "bytes",
-        needs: TLS,
+        addresses: CROWD,
         held_max: HALF_OPEN as u64 * HANDSHAKE_BYTES_MAX,
-        start: |target| Ok(Box::new(HalfOpen::new(target, client_hello(CLIENT_HELLO.len())))),
-        ..PLAIN
+        start: |target, _| Ok(Box::new(tls::stalled(target))),
+        ..SECURE
+    },
+    Kind {
+        name: "tls-answered",
+        title: "5,000 TLS handshakes that were answered, then a byte a second",
+        unit: "bytes",
+        addresses: CROWD,
+        held_max: HALF_OPEN as u64 * (HANDSHAKE_BYTES_MAX + TLS_HANDSHAKE_BYTES),
+        start: |target, certificates| Ok(Box::new(tls::answered(target, certificates)?)),
+        ..SECURE
+    },
+    Kind {
+        name: "tls-abandoned",
+        title: "TLS handshakes reset when they are answered",
+        unit: "answers",
+        addresses: MANY,
+        start: |target, certificates| Ok(Box::new(Abandoned::new(target, certificates)?)),
+        ..SECURE
+    },
+    Kind {
+        name: "tls-truncated",
+        title: "whole TLS handshakes, then a record that is cut",
+        unit: "ended",
+        addresses: MANY,
+        start: |target, certificates| Ok(Box::new(Truncated { target, certificates: certificates.clone() })),
+        ..SECURE
     },
 ];
-
-/// What a build with TLS has, and which certificate it is to use.
-const TLS: Option<&str> = Some("tls.certificate");
 
 /// What is not said of an attack.
 const PLAIN: Kind = Kind {
     name: "",
     title: "",
     unit: "",
-    needs: None,
+    addresses: 1,
+    secure: false,
     flags: &[],
     held_max: 0,
-    start: |_| Err(io::Error::other("no attack")),
+    start: |_, _| Err(io::Error::other("no attack")),
 };
 
+/// What is not said of an attack on a server with certificates.
+const SECURE: Kind = Kind { secure: true, ..PLAIN };
+
 impl Kind {
-    /// Which server it attacks, and from where: each from an address of its own.
-    pub(super) fn source(&self) -> Ipv4Addr {
-        let index = KINDS.iter().position(|kind| kind.name == self.name).unwrap_or_default();
-        Ipv4Addr::from_bits(FIRST_SOURCE + index as u32)
+    /// Where it comes from: each from addresses of its own.
+    pub(super) fn sources(&self) -> Sources {
+        let before = KINDS.iter().take_while(|kind| kind.name != self.name).map(|kind| kind.addresses).sum::<u32>();
+        Sources { first: Ipv4Addr::from_bits(FIRST_SOURCE.to_bits() + before), count: self.addresses }
     }
 }
 
@@ -171,13 +221,6 @@ pub(super) fn select(names: &[String]) -> io::Result<Vec<Kind>> {
     names.iter().map(find).collect()
 }
 
-/// The first bytes of a ClientHello whose rest is no such thing.
-fn client_hello(bytes: usize) -> Vec<u8> {
-    let mut hello = CLIENT_HELLO.to_vec();
-    hello.resize(bytes, 0xe5);
-    hello
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,9 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn no_two_attacks_come_from_the_same_address() {
-        let mut sources: Vec<_> = KINDS.iter().map(Kind::source).collect();
-        sources.dedup();
-        assert_eq!((sources.len(), sources[0]), (KINDS.len(), Ipv4Addr::new(127, 0, 0, 2)));
+    fn attacks_come_from_loopback_addresses_that_no_other_one_has() {
+        let mut next = FIRST_SOURCE;
+        for Sources { first, count } in KINDS.iter().map(Kind::sources) {
+            assert_eq!(first, next);
+            next = Ipv4Addr::from_bits(first.to_bits() + count);
+        }
+        assert!(next.is_loopback());
     }
 }

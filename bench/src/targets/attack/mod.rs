@@ -12,10 +12,10 @@ mod floods;
 mod kinds;
 mod report;
 mod streams;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -31,6 +31,7 @@ use crate::rig::delays::Quantiles;
 use crate::rig::frames::{client_frame, server_frame};
 use crate::rig::histogram::Histogram;
 use crate::rig::metrics::{Metrics, Scrape};
+use crate::rig::secure::Certificates;
 use crate::rig::server::Server;
 use crate::rig::window::Meter;
 use attacker::{Achieved, Target};
@@ -49,6 +50,18 @@ const HANDSHAKE_BYTES_MAX: u64 = 8 * 1024;
 const MESSAGE_BYTES_MAX: u64 = 1024 * 1024;
 const HANDSHAKE_MS: u64 = 2_000;
 const CLOSE_MS: u64 = 1_000;
+/// Where the honest are. Attackers have other addresses, with the usual limits.
+const EXEMPT: &str = "127.0.0.1/32";
+
+/// Counters of the server that say what became of attacks, beside closes and statuses.
+const COUNTERS: [(&str, &str); 6] = [
+    ("bombs cut", "wsgate_bombs_cut_total"),
+    ("pings skipped", "wsgate_pings_skipped_total"),
+    ("TLS handshakes", "wsgate_tls_handshakes_total"),
+    ("failed", "wsgate_tls_handshakes_failed_total"),
+    ("deferred", "wsgate_tls_handshakes_deferred_total"),
+    ("TLS streams truncated", "wsgate_tls_truncated_total"),
+];
 
 /// One attack in one round.
 #[derive(Serialize, Debug)]
@@ -62,6 +75,8 @@ struct Sample {
     /// Connections that it opened, and that the server ended or refused, in a second.
     opened: f64,
     ended: f64,
+    /// Of these, refused by the server for what their address had taken already.
+    refused: f64,
     /// Of the load's processor.
     attack_busy: f64,
     server_busy: f64,
@@ -73,6 +88,10 @@ struct Sample {
     /// Connections that the server ended meanwhile, by reason, and requests by status.
     closes: BTreeMap<String, u64>,
     statuses: BTreeMap<String, u64>,
+    /// Connections that were refused for their address, by bound.
+    refusals: BTreeMap<String, u64>,
+    /// What [`COUNTERS`] have grown by.
+    counters: BTreeMap<String, u64>,
 }
 
 /// What the honest got, and when.
@@ -93,17 +112,18 @@ struct Times {
 }
 
 pub(super) fn measure(bench: &Bench) -> io::Result<Findings> {
-    let selected = kinds::select(&bench.attacks)?;
-    let reference = Command::new(&bench.stand.workshop.wsgate).args(["config", "reference"]).output()?;
-    let reference = String::from_utf8_lossy(&reference.stdout);
-    let (kinds, unsupported): (Vec<_>, Vec<_>) =
-        selected.into_iter().partition(|kind| kind.needs.is_none_or(|option| reference.contains(option)));
+    let kinds = kinds::select(&bench.attacks)?;
+    let certificates = &bench.stand.workshop.certificates;
     let mut samples = Vec::new();
     for round in 0..bench.rounds {
         for kind in &kinds {
-            let bounds = bounds();
-            let flags: Vec<&str> = bounds.iter().map(String::as_str).chain(kind.flags.iter().copied()).collect();
-            let sample = bench.with_wsgate(1, &flags, |server| measure_once(server, kind, round, bench.time))?;
+            let mut options = bounds();
+            if kind.secure {
+                options.extend(certificates.server_options());
+            }
+            let options: Vec<&str> = options.iter().map(String::as_str).chain(kind.flags.iter().copied()).collect();
+            let measure = |server: &Server| measure_once(server, kind, certificates, round, bench.time);
+            let sample = bench.with_wsgate(1, &options, measure)?;
             eprintln!(
                 "{}/{} {}: {:.2} ms at p99, {:.2} ms quiet; {:.0} {} per second",
                 round + 1,
@@ -117,7 +137,7 @@ pub(super) fn measure(bench: &Bench) -> io::Result<Findings> {
             samples.push(sample);
         }
     }
-    Ok(report::find(&kinds, &unsupported, &samples))
+    Ok(report::find(&kinds, &samples))
 }
 
 fn bounds() -> Vec<String> {
@@ -130,10 +150,18 @@ fn bounds() -> Vec<String> {
         ("--timeouts-handshake-ms", HANDSHAKE_MS),
         ("--timeouts-close-ms", CLOSE_MS),
     ];
-    bounds.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value.to_string()]).collect()
+    let bounds = bounds.into_iter().map(|(flag, value)| (flag, value.to_string()));
+    let exempt = ("--address-limits-exempt", EXEMPT.to_owned());
+    bounds.chain([exempt]).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
 }
 
-fn measure_once(server: &Server, kind: &Kind, round: usize, time: Duration) -> io::Result<Sample> {
+fn measure_once(
+    server: &Server,
+    kind: &Kind,
+    certificates: &Certificates,
+    round: usize,
+    time: Duration,
+) -> io::Result<Sample> {
     let admin = server.admin.ok_or_else(|| io::Error::other("wsgate has no admin address"))?;
     let mut metrics = Metrics::connect(admin)?;
     let publisher = client::open(server.clients, &[format!("{PATH}?subscribe=off")])?.remove(0);
@@ -142,15 +170,16 @@ fn measure_once(server: &Server, kind: &Kind, round: usize, time: Duration) -> i
     let mut readers = Readers::new(publisher, readers, &client_frame(PAYLOAD_BYTES), &server_frame(PAYLOAD_BYTES))?;
 
     let meter = Meter::start(server)?;
-    let quiet = times(&mut readers, &mut metrics, time)?;
+    // Under the same watch as later: a scrape has its part in what is slow.
+    let (quiet, ..) = watch::during(admin, || times(&mut readers, &mut metrics, time))?;
     let others_busy = meter.stop(server)?.others_busy();
-    let target = Target { server: server.clients, source: kind.source() };
+    let target = Target::new(server.clients, kind.sources());
     let stop = AtomicBool::new(false);
-    let ((scrapes, attacked, achieved, usage), before, most) = watch::during(server, admin, || {
+    let ((scrapes, attacked, achieved, usage), before, most) = watch::during(admin, || {
         let before = metrics.scrape()?;
         let meter = Meter::start(server)?;
         let (attacked, achieved) = thread::scope(|scope| {
-            let attack = scope.spawn(|| attacker::run(&mut *(kind.start)(target)?, &stop));
+            let attack = scope.spawn(|| attacker::run(&mut *(kind.start)(target, certificates)?, &stop));
             let attacked = times(&mut readers, &mut metrics, time);
             stop.store(true, Ordering::Relaxed);
             let achieved = attack.join().map_err(|_| io::Error::other("the attack panicked"))?;
@@ -161,6 +190,7 @@ fn measure_once(server: &Server, kind: &Kind, round: usize, time: Duration) -> i
     })?;
     let Achieved { tally, wall, cpu } = achieved;
     let per_second = |count: u64| count as f64 / wall.as_secs_f64();
+    let refusals = grown(&scrapes, "wsgate_address_refusals_total", "bound");
     Ok(Sample {
         attack: kind.name,
         round,
@@ -169,6 +199,7 @@ fn measure_once(server: &Server, kind: &Kind, round: usize, time: Duration) -> i
         rate: per_second(tally.done),
         opened: per_second(tally.opened),
         ended: per_second(tally.ended),
+        refused: per_second(refusals.values().sum()),
         attack_busy: cpu.as_secs_f64() / wall.as_secs_f64(),
         server_busy: usage.server_busy(),
         others_busy,
@@ -176,6 +207,12 @@ fn measure_once(server: &Server, kind: &Kind, round: usize, time: Duration) -> i
         most,
         closes: grown(&scrapes, "wsgate_closes_total", "reason"),
         statuses: grown(&scrapes, "wsgate_handshakes_total", "status"),
+        refusals,
+        counters: COUNTERS
+            .into_iter()
+            .map(|(label, name)| (label.to_owned(), scrapes.1.sum(name) - scrapes.0.sum(name)))
+            .filter(|(_, count)| *count > 0)
+            .collect(),
     })
 }
 

@@ -20,10 +20,11 @@ const POOLS_BYTES: u64 = 32 * 1024 * 1024;
 /// share of the processor.
 const LATE_MS_MAX: f64 = 2.0;
 
-const HEAD: [&str; 12] = [
+const HEAD: [&str; 13] = [
     "attack",
     "rate",
-    "connections opened, ended by the server, per second",
+    "connections held at most",
+    "opened, ended by the server, of these 429 for the address, per second",
     "publish to flush p99, quiet",
     "attacked",
     "turn p99, quiet",
@@ -35,7 +36,7 @@ const HEAD: [&str; 12] = [
     "server, attack busy",
 ];
 
-pub(super) fn find(kinds: &[Kind], unsupported: &[Kind], samples: &[Sample]) -> Findings {
+pub(super) fn find(kinds: &[Kind], samples: &[Sample]) -> Findings {
     let of = |kind: &Kind| -> Vec<&Sample> { samples.iter().filter(|sample| sample.attack == kind.name).collect() };
     let mut verdicts = Vec::new();
     let mut remarks = Vec::new();
@@ -52,11 +53,6 @@ pub(super) fn find(kinds: &[Kind], unsupported: &[Kind], samples: &[Sample]) -> 
             ));
         }
     }
-    let missing = unsupported.iter().map(|kind| {
-        let option = kind.needs.unwrap_or_default();
-        format!("{}: not supported by this build, which has no option {option}", kind.title)
-    });
-    remarks.extend(missing);
     Findings {
         tables: vec![Table {
             title: format!("{SUBSCRIBERS} subscribers, {MESSAGES_PER_SECOND} × {PAYLOAD_BYTES} B per second to each"),
@@ -77,7 +73,11 @@ fn row(kind: &Kind, samples: &[&Sample]) -> Vec<String> {
     vec![
         kind.title.to_owned(),
         format!("{} {}/s", rate(|sample| sample.rate), kind.unit),
-        format!("{}, {}", rate(|sample| sample.opened), rate(|sample| sample.ended)),
+        format!(
+            "{:.0}",
+            max_of(samples, |sample| sample.most.connections.saturating_sub(sample.before.connections) as f64)
+        ),
+        [rate(|sample| sample.opened), rate(|sample| sample.ended), rate(|sample| sample.refused)].join(", "),
         ms(|sample| sample.quiet.flush_p99),
         ms(|sample| sample.attacked.flush_p99),
         ms(|sample| sample.quiet.turn_p99),
@@ -139,11 +139,13 @@ fn remark(kind: &Kind, sample: &Sample) -> String {
     };
     let lost = sample.quiet.lost.iter().chain(&sample.attacked.lost).map(|why| format!("; LOST: {why}"));
     format!(
-        "{}, round {}: closed {}; answered {}{}",
+        "{}, round {}: closed {}; answered {}; refused for {}; counted {}{}",
         kind.title,
         sample.round + 1,
         counts(&sample.closes),
         counts(&sample.statuses),
+        counts(&sample.refusals),
+        counts(&sample.counters),
         lost.collect::<String>()
     )
 }

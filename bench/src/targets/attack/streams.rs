@@ -64,7 +64,7 @@ impl Attack for Streams {
     fn step(&mut self, tally: &mut Tally) -> io::Result<Progress> {
         let missing = CONNECTIONS - self.open.len();
         if missing > 0 {
-            self.open.extend(self.target.open(self.path, missing, tally)?.into_iter().map(|stream| (stream, 0)));
+            self.open.extend(self.target.open(self.path, missing, None, tally)?.into_iter().map(|stream| (stream, 0)));
         }
         let Self { bytes, buffer, .. } = self;
         let mut sent = 0;

@@ -101,7 +101,7 @@ fn measure_once(server: &Server, stalled: bool, round: usize, time: Duration) ->
     let (interval, count) =
         (Duration::from_secs(1) / MESSAGES_PER_SECOND, (time.as_secs_f64() * f64::from(MESSAGES_PER_SECOND)) as u32);
 
-    let ((delays, usage), before, most) = watch::during(server, admin, || {
+    let ((delays, usage), before, most) = watch::during(admin, || {
         let meter = Meter::start(server)?;
         let run = readers.run(interval, count)?;
         Ok((run.delays, meter.stop(server)?))

@@ -1,0 +1,88 @@
+//! Very many connections that do next to nothing.
+
+use std::io::{Read as _, Write as _};
+use std::time::{Duration, Instant};
+
+use wsgate::proto::handshake::Status;
+use wsgate::stats::CloseReason;
+
+use super::common::{PATIENCE, RawClient, TestServer};
+use super::{Honest, TOPIC, answered, attacker, wait_for_peace};
+
+#[test]
+fn half_open_handshakes_that_dribble_are_answered_408_however_many_there_are() {
+    const ATTACKERS: usize = 5_000;
+    let server = TestServer::with(|config| {
+        config.timeouts.handshake = Duration::from_secs(3);
+        config.limits.handshake_bytes_max = 1024;
+    });
+    let mut honest = Honest::join(&server);
+    let held = || server.sum(|stats| &stats.connection_memory_bytes);
+    let before = held();
+    let mut attackers = Vec::with_capacity(ATTACKERS);
+    honest.publish_during(|| {
+        for _ in 0..ATTACKERS {
+            let mut client = attacker(&server, None);
+            client.send(b"GET /topics/room HTTP/1.1\r\nX-Dribble: ");
+            attackers.push(client);
+        }
+    });
+    assert!(held() - before <= 1024 * ATTACKERS as u64, "{} bytes for {ATTACKERS} connections", held() - before);
+    // A byte now and then is no reason to wait longer.
+    let began = Instant::now();
+    while answered(&server, Status::RequestTimeout) == 0 {
+        assert!(began.elapsed() < PATIENCE, "nobody was told that it took too long");
+        for client in &mut attackers {
+            if client.0.write_all(b"a").is_err() {
+                break;
+            }
+        }
+        honest.publish(64);
+    }
+    server.wait_until("all are answered", |server| answered(server, Status::RequestTimeout) == ATTACKERS as u64);
+    // Who dribbles on behind the answer may find a reset in its place.
+    let read = |client: &mut RawClient| {
+        let mut answer = Vec::new();
+        let _ = client.0.read_to_end(&mut answer);
+        answer.starts_with(b"HTTP/1.1 408 ")
+    };
+    let told = attackers.iter_mut().map(read).filter(|told| *told).count();
+    assert!(told > ATTACKERS / 2, "{told} of {ATTACKERS} have read their answer");
+    drop(attackers);
+    wait_for_peace(&server);
+    assert_eq!(server.closes(CloseReason::HandshakeTimeout), ATTACKERS as u64);
+    honest.publish(64);
+}
+
+#[test]
+fn thousands_that_never_read_are_cut_and_queues_stay_within_their_bound() {
+    const ATTACKERS: usize = 2_000;
+    const QUEUE_BYTES_MAX: usize = 64 * 1024;
+    const MESSAGE_BYTES: usize = 4 * 1024;
+    let server = TestServer::with(|config| {
+        config.limits.queue_bytes_max = QUEUE_BYTES_MAX;
+        config.limits.kernel_unsent_bytes = 16 * 1024;
+        config.timeouts.close = Duration::from_millis(100);
+    });
+    let mut honest = Honest::join(&server);
+    let mut attackers: Vec<_> = (0..ATTACKERS).map(|_| attacker(&server, Some(4096))).collect();
+    attackers.iter_mut().for_each(|client| {
+        client.upgrade(TOPIC, server.clients);
+    });
+    let cut = || server.closes(CloseReason::SlowConsumer);
+    while cut() < ATTACKERS as u64 {
+        honest.publish(MESSAGE_BYTES);
+        // They wait for the same messages, which are kept once on each of the two shards. A
+        // batch counts with what its vector may have to spare.
+        let held = server.sum(|stats| &stats.queue_memory_bytes);
+        assert!(held <= (2 * 2 * (QUEUE_BYTES_MAX + MESSAGE_BYTES)) as u64, "{held} bytes are kept");
+    }
+    // A Close cannot reach who does not read.
+    for client in &mut attackers {
+        client.expect_gone();
+    }
+    drop(attackers);
+    wait_for_peace(&server);
+    assert_eq!(cut(), ATTACKERS as u64);
+    honest.publish(64);
+}

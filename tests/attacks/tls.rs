@@ -1,0 +1,154 @@
+//! TLS that is none, that stops, or that is cut off. The honest speak plainly on the
+//! same port.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
+use wsgate::config::Config;
+use wsgate::stats::CloseReason;
+
+use super::common::tls::{Authority, NAME, TlsClient, read_until_gone, start};
+use super::common::{RawClient, TestServer};
+use super::{Honest, SUBSCRIBERS, TOPIC, attacker, wait_for_peace};
+
+/// The head of an encrypted record of 16 KiB, and a little of what it announces.
+const RECORD_BEGUN: &[u8] = &[0x17, 3, 3, 0x40, 0, 0xe5, 0xe5, 0xe5];
+
+fn gateway(authority: &Authority, change: impl FnOnce(&mut Config)) -> TestServer {
+    start(authority, |config| {
+        config.tls.allow_plaintext = true;
+        change(config);
+    })
+}
+
+/// A ClientHello, as rustls makes it.
+fn client_hello(authority: &Authority) -> Vec<u8> {
+    let name = ServerName::try_from(NAME).expect("a valid name");
+    let mut connection = ClientConnection::new(Arc::new(authority.client()), name).expect("a client");
+    let mut hello = Vec::new();
+    connection.write_tls(&mut hello).expect("bytes in memory");
+    hello
+}
+
+/// A connection whose ClientHello has been answered.
+fn answered(server: &TestServer, hello: &[u8]) -> RawClient {
+    let mut client = attacker(server, None);
+    client.send(hello);
+    assert_eq!(client.read_bytes(1), [0x16], "a handshake record");
+    client
+}
+
+/// A connection with TLS, nothing said inside.
+fn secured(server: &TestServer, authority: &Authority) -> TlsClient {
+    TlsClient::over(attacker(server, None).0, authority.client(), NAME).expect("the handshake succeeds")
+}
+
+#[test]
+fn garbage_gets_an_alert_at_once() {
+    const ROUNDS: u64 = 50;
+    let authority = Authority::new();
+    let server = gateway(&authority, |_| ());
+    let mut honest = Honest::join(&server);
+    let hello = client_hello(&authority);
+    let mut other_message = hello.clone();
+    other_message[5] ^= 0xff;
+    let nonsense = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3], &[0xe5; 506][..]].concat();
+    // A record is longer than any may be; one is of no type that there is.
+    let garbage = [&other_message[..], &nonsense, &[0x16, 3, 1, 0xff, 0xff], &[0xe5; 2048]];
+    honest.publish_during(|| {
+        for bytes in garbage.repeat(ROUNDS as usize) {
+            let mut client = attacker(&server, None);
+            client.send(bytes);
+            // What has not been read at the end makes a reset of it.
+            let answer = read_until_gone(&mut client);
+            assert!(answer.is_empty() || answer[0] == 0x15, "{answer:02x?} for {:02x?}", &bytes[..5]);
+        }
+    });
+    wait_for_peace(&server);
+    let count = ROUNDS * garbage.len() as u64;
+    assert_eq!(server.sum(|stats| &stats.tls_handshakes_failed), count);
+    assert_eq!(server.closes(CloseReason::TlsError), count);
+}
+
+#[test]
+fn handshakes_that_stall_end_in_time_wherever_they_do() {
+    const OF_EACH: usize = 200;
+    const HANDSHAKE_BYTES_MAX: usize = 2048;
+    let authority = Authority::new();
+    let server = gateway(&authority, |config| {
+        config.timeouts.handshake = Duration::from_secs(3);
+        config.limits.handshake_bytes_max = HANDSHAKE_BYTES_MAX;
+    });
+    let mut honest = Honest::join(&server);
+    let hello = client_hello(&authority);
+    let mut attackers = Vec::new();
+    let mut secured_attackers = Vec::new();
+    honest.publish_during(|| {
+        for _ in 0..OF_EACH {
+            let mut begun = attacker(&server, None);
+            begun.send(&hello[..hello.len() - 1]);
+            let silent = answered(&server, &hello);
+            let mut cut = answered(&server, &hello);
+            cut.send(RECORD_BEGUN);
+            attackers.extend([begun, silent, cut]);
+        }
+        // TLS is there, a request is not, and what might be one does not end.
+        for _ in 0..OF_EACH / 10 {
+            let mut client = secured(&server, &authority);
+            std::io::Write::write_all(&mut client.0.sock, RECORD_BEGUN).expect("the gateway reads");
+            secured_attackers.push(client);
+        }
+    });
+    // Ciphertext that waits, in either direction, counts as what queues do.
+    let held = server.sum(|stats| &stats.queue_memory_bytes);
+    let connections = (attackers.len() + secured_attackers.len()) as u64;
+    assert!(held <= connections * HANDSHAKE_BYTES_MAX as u64, "{held} bytes for {connections} handshakes");
+    honest.publish_during(|| {
+        for mut client in attackers {
+            let rest = read_until_gone(&mut client);
+            assert!(!rest.ends_with(b"\r\n\r\n"), "nothing of HTTP can be said");
+        }
+        for mut client in secured_attackers {
+            assert!(client.read_to_end().starts_with(b"HTTP/1.1 408 "));
+        }
+    });
+    wait_for_peace(&server);
+    assert_eq!(server.closes(CloseReason::HandshakeTimeout), connections);
+    assert_eq!(server.sum(|stats| &stats.tls_handshakes_failed), 3 * OF_EACH as u64);
+}
+
+#[test]
+fn what_is_cut_off_is_counted_and_leaves_nothing_behind() {
+    const OF_EACH: u64 = 50;
+    let authority = Authority::new();
+    let server = gateway(&authority, |_| ());
+    let mut honest = Honest::join(&server);
+    let hello = client_hello(&authority);
+    honest.publish_during(|| {
+        for _ in 0..OF_EACH {
+            // In the handshake, by a reset and by an end.
+            answered(&server, &hello).reset();
+            let mut client = answered(&server, &hello);
+            client.end();
+            read_until_gone(&mut client);
+            // In a record, before and after the upgrade.
+            for upgrades in [false, true] {
+                let mut client = secured(&server, &authority);
+                if upgrades {
+                    client.upgrade(TOPIC);
+                }
+                std::io::Write::write_all(&mut client.0.sock, RECORD_BEGUN).expect("the gateway reads");
+                client.cut();
+                read_until_gone(&mut RawClient(client.0.sock));
+            }
+        }
+    });
+    wait_for_peace(&server);
+    assert_eq!(server.sum(|stats| &stats.tls_handshakes), 2 * OF_EACH);
+    assert_eq!(server.sum(|stats| &stats.tls_handshakes_failed), 2 * OF_EACH);
+    assert_eq!(server.sum(|stats| &stats.tls_truncated), 2 * OF_EACH);
+    assert_eq!(server.closes(CloseReason::PeerVanished), 4 * OF_EACH);
+    assert_eq!(server.sum(|stats| &stats.subscriptions), SUBSCRIBERS as u64);
+}
