@@ -7,7 +7,8 @@
 
 mod accept;
 mod drain;
-use std::collections::VecDeque;
+mod readable;
+
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
 use std::ops::Range;
@@ -32,6 +33,7 @@ use crate::shard::Shard;
 use crate::stats::{Cell, ShardStats};
 use crate::time::Time;
 use accept::Acceptor;
+use readable::ReadableList;
 
 /// Tokens that are no connection's: generations come round to this one only after
 /// 2³² tenants of a slot that no table has.
@@ -64,7 +66,7 @@ pub struct EventLoop {
     sockets: Vec<Option<Socket>>,
     /// Connections with bytes in the kernel that the last turn left there, and those
     /// whose reading goes on.
-    readable: VecDeque<ConnectionId>,
+    readable: ReadableList,
     /// Number of the turn, modulo 2³²: tells whether a socket was sent to in this one.
     turn: u32,
     receive_buffer: ReceiveBuffer,
@@ -82,6 +84,8 @@ struct Socket {
     peer_ended: bool,
     /// In the `readable` list.
     listed: bool,
+    /// Its handshake is not complete.
+    is_newcomer: bool,
     /// Asked the kernel to say when it takes bytes.
     writable_wanted: bool,
     /// The last turn in which it was sent to.
@@ -110,7 +114,7 @@ impl EventLoop {
             poll,
             acceptor,
             sockets: Vec::new(),
-            readable: VecDeque::new(),
+            readable: ReadableList::default(),
             turn: 0,
             receive_buffer: ReceiveBuffer::new(),
             drain_until: None,
@@ -213,7 +217,7 @@ impl EventLoop {
     fn read_listed(&mut self, now: Time) {
         let mut slice = Slice::of_reads(self.clock, now, self.haste());
         for _ in 0..self.readable.len() {
-            let Some(id) = self.readable.pop_front() else { break };
+            let Some(id) = self.readable.pop() else { break };
             let Some(socket) = socket_mut(&mut self.sockets, id) else { continue };
             socket.listed = false;
             if slice.is_over_after(self.read(id, now)) {
@@ -234,6 +238,7 @@ impl EventLoop {
                 // After a short read the kernel has no more, and the next byte makes a new edge.
                 let more = n == self.receive_buffer.len() || socket.peer_ended;
                 let replies = self.shard.receive(id, &mut self.receive_buffer[..n], now);
+                socket.is_newcomer = socket.is_newcomer && self.shard.is_newcomer(id);
                 self.reply(id, replies);
                 if more {
                     list_readable(&mut self.readable, &mut self.sockets, id);
@@ -424,11 +429,11 @@ fn socket_mut(sockets: &mut [Option<Socket>], id: ConnectionId) -> Option<&mut S
     sockets.get_mut(id.slot as usize)?.as_mut().filter(|socket| socket.id == id)
 }
 
-fn list_readable(readable: &mut VecDeque<ConnectionId>, sockets: &mut [Option<Socket>], id: ConnectionId) {
+fn list_readable(readable: &mut ReadableList, sockets: &mut [Option<Socket>], id: ConnectionId) {
     if let Some(socket) = socket_mut(sockets, id)
         && !socket.listed
     {
         socket.listed = true;
-        readable.push_back(id);
+        readable.push(id, socket.is_newcomer);
     }
 }

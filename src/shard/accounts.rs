@@ -27,7 +27,7 @@ impl Shard {
         assert_eq!(self.stats.topics.get(), self.hub.topics_len() as u64);
 
         for (id, peer) in peers() {
-            let listed = self.dirty.iter().filter(|listed| **listed == id).count();
+            let listed = self.dirty.iter().chain(&self.dirty_ending).filter(|listed| **listed == id).count();
             assert_eq!(listed, usize::from(peer.connection.dirty), "{id:?} is on the flush list once or not");
             assert!(
                 !peer.connection.is_ending() || peer.session.subscription.is_none(),

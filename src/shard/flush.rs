@@ -7,11 +7,12 @@
 
 use std::rc::Rc;
 
-use super::{Shard, mark_dirty};
+use super::Shard;
 use crate::buffer::Batch;
 use crate::connection::{Connection, Output};
 use crate::hub::{Delivery, Flushed};
 use crate::id::ConnectionId;
+use crate::limits::FLUSHES_PER_ENDING;
 use crate::policy::SlowConsumerPolicy;
 use crate::stats::CloseReason;
 use crate::time::Time;
@@ -51,12 +52,20 @@ impl Shard {
             if !self.has_flushes() {
                 return None;
             }
+            if self.is_ending_next() {
+                self.flushes_since_ending = 0;
+                match self.dirty_ending.pop_front().and_then(|id| self.take_dirty(id)) {
+                    Some(id) => return Some(id),
+                    None => continue,
+                }
+            }
+            self.flushes_since_ending += 1;
             let is_dirty_next = !self.dirty.is_empty() && (self.dirty_next || !self.hub.has_deliveries());
             // Who could not take a batch from the hand gets it from its queue at once if nobody
             // else waits: then the batch is free again when the last member has it.
             self.dirty_next = !is_dirty_next;
             let next = if is_dirty_next {
-                self.next_dirty()
+                self.dirty.pop_front().and_then(|id| self.take_dirty(id))
             } else {
                 self.hub.next_delivery().and_then(|delivery| self.hand_out(delivery, now))
             };
@@ -66,8 +75,14 @@ impl Shard {
         }
     }
 
-    fn next_dirty(&mut self) -> Option<ConnectionId> {
-        let id = self.dirty.pop_front()?;
+    /// Whether one of those that end has its turn.
+    fn is_ending_next(&self) -> bool {
+        let others_wait = !self.dirty.is_empty() || self.hub.has_deliveries();
+        !self.dirty_ending.is_empty() && (!others_wait || self.flushes_since_ending >= FLUSHES_PER_ENDING)
+    }
+
+    /// A connection from the front of a list, if its transport is to be offered something.
+    fn take_dirty(&mut self, id: ConnectionId) -> Option<ConnectionId> {
         // Its slot may have another tenant by now.
         let connection = &mut self.table.get_mut(id)?.connection;
         connection.dirty = false;
@@ -77,7 +92,7 @@ impl Shard {
 
     /// Whether anything waits for a flush.
     pub fn has_flushes(&self) -> bool {
-        !self.dirty.is_empty() || self.hub.has_deliveries()
+        !self.dirty.is_empty() || !self.dirty_ending.is_empty() || self.hub.has_deliveries()
     }
 
     /// A turn that began then ends, and what [`Shard::next_flush`] named in it has been
@@ -238,9 +253,16 @@ impl Shard {
         self.in_hand.take_if(|in_hand| in_hand.connection == id);
     }
 
+    /// Puts a connection on its flush list unless it is on one or its transport is full.
+    /// What is over is flushed in any case: its transport is closed then.
     pub(super) fn mark_dirty(&mut self, id: ConnectionId) {
         let Some(peer) = self.table.get_mut(id) else { return };
-        mark_dirty(&mut self.dirty, &mut peer.connection, id);
+        let connection = &mut peer.connection;
+        if !connection.dirty && (!connection.blocked || connection.is_closed()) {
+            connection.dirty = true;
+            let list = if connection.is_ending() { &mut self.dirty_ending } else { &mut self.dirty };
+            list.push_back(id);
+        }
     }
 
     /// Adds to the gauge of queued bytes what a change has added to one connection, or

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Shard, mark_dirty};
+use super::Shard;
 use crate::command::Origin;
 use crate::connection::{Connection, OutboundPool};
 use crate::dialect::Action;
@@ -126,7 +126,7 @@ impl Shard {
                 }
             }
             self.stats.queue_bytes.add((connection.queue_bytes() - before) as u64);
-            mark_dirty(&mut self.dirty, connection, id);
+            self.mark_dirty(id);
         }
         self.compression.put_buffer(inflated);
         if compressible != Compressible::Nothing {

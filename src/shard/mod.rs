@@ -94,6 +94,10 @@ pub struct Shard {
     outbox: Outbox,
     /// Connections with something to flush, each once.
     dirty: VecDeque<ConnectionId>,
+    /// The same for those whose end has begun.
+    dirty_ending: VecDeque<ConnectionId>,
+    /// Flushes since the last one of these.
+    flushes_since_ending: usize,
     /// Whether the next flush is one of these rather than of a topic.
     dirty_next: bool,
     /// Connections whose reading had paused and may go on.
@@ -134,6 +138,8 @@ impl Shard {
             hub: Hub::new(settings.hub.clone()),
             outbox: Outbox::new(),
             dirty: VecDeque::new(),
+            dirty_ending: VecDeque::new(),
+            flushes_since_ending: 0,
             dirty_next: true,
             resumed: VecDeque::new(),
             paused_publishers: Vec::new(),
@@ -163,6 +169,11 @@ impl Shard {
     /// Connections in the table.
     pub fn connections_len(&self) -> usize {
         self.table.len()
+    }
+
+    /// Whether the handshake of a connection is still to be completed, by TLS or by HTTP.
+    pub fn is_newcomer(&self, id: ConnectionId) -> bool {
+        self.table.get(id).is_some_and(|peer| peer.session.dialect.is_none())
     }
 
     /// Whether the transport may be read now. If not, the caller leaves the bytes where
@@ -333,15 +344,6 @@ impl Shard {
         let Some(peer) = self.table.get_mut(id) else { return };
         self.timers.set(id.slot, peer.connection.deadline(&self.settings.deadlines));
         self.mark_dirty(id);
-    }
-}
-
-/// Puts a connection on the flush list unless it is there or its transport is full.
-/// What is over is flushed in any case: its transport is closed then.
-fn mark_dirty(dirty: &mut VecDeque<ConnectionId>, connection: &mut Connection, id: ConnectionId) {
-    if !connection.dirty && (!connection.blocked || connection.is_closed()) {
-        connection.dirty = true;
-        dirty.push_back(id);
     }
 }
 

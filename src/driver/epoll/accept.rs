@@ -200,8 +200,15 @@ impl EventLoop {
         if slot >= self.sockets.len() {
             self.sockets.resize_with(slot + 1, || None);
         }
-        let socket =
-            Socket { id, stream, peer_ended: false, listed: false, writable_wanted: false, flushed_in: self.turn };
+        let socket = Socket {
+            id,
+            stream,
+            peer_ended: false,
+            listed: false,
+            is_newcomer: true,
+            writable_wanted: false,
+            flushed_in: self.turn,
+        };
         self.sockets[slot] = Some(socket);
     }
 

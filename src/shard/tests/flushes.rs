@@ -2,6 +2,7 @@
 
 use super::pair::Peer;
 use super::*;
+use crate::limits::FLUSHES_PER_ENDING;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -81,6 +82,29 @@ fn those_who_ask_for_replies_without_end_do_not_hold_up_what_is_published() {
         assert_eq!(pair.take(subscriber), delivered("message"));
     }
     assert!(talkers.iter().any(|talker| !pair.take(*talker).is_empty()), "nor the other way round");
+}
+
+#[test]
+fn many_that_end_at_once_do_not_hold_up_what_is_published() {
+    const SUBSCRIBERS: usize = 100;
+    const LATE: usize = 200;
+    let mut pair = Pair::with(|settings| settings.connections_max = 400);
+    let publisher = pair.open(OWNER, &path("?subscribe=off"));
+    let subscribers: Vec<_> = (0..SUBSCRIBERS).map(|_| pair.open(OWNER, &path(""))).collect();
+    let late: Vec<_> = (0..LATE).map(|_| pair.accept(OWNER)).collect();
+    pair.send(publisher, &text("message"));
+    late.iter().for_each(|peer| pair.shards[OWNER].peer_ended(peer.id, pair.now));
+    // The first of them has waited for its turn already.
+    let ended = 1 + SUBSCRIBERS / FLUSHES_PER_ENDING;
+    flush_some(&mut pair, SUBSCRIBERS + ended);
+    for subscriber in subscribers {
+        assert_eq!(pair.take(subscriber), delivered("message"));
+    }
+    // Who ends has a turn all the same, and all of it when nobody else waits.
+    let left = pair.shards[OWNER].connections_len();
+    assert_eq!(left, 1 + SUBSCRIBERS + LATE - ended);
+    pair.flush();
+    assert_eq!(pair.shards[OWNER].connections_len(), 1 + SUBSCRIBERS);
 }
 
 #[test]
