@@ -125,7 +125,7 @@ impl Deflate {
 
     fn inflate(&mut self, payload: &[u8]) -> Vec<u8> {
         if !self.server_keeps {
-            *self.decompressor = Default::default();
+            self.decompressor.init();
             // Nothing that it could refer to.
             self.window.fill(0);
         }
