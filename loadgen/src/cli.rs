@@ -21,6 +21,10 @@ use crate::scenario::Pace;
 use crate::target::{Header, Request, Target};
 use crate::tls::{TlsPlan, Trust};
 
+mod output;
+
+pub use output::OutputArgs;
+
 const PAYLOAD_DEFAULT: usize = 64;
 /// Bytes that one sender may have in flight.
 const IN_FLIGHT_BYTES_MAX: usize = 256 << 20;
@@ -215,9 +219,8 @@ struct Common {
     /// For wss://: accept any certificate
     #[arg(long)]
     insecure: bool,
-    /// Print one JSON object on standard output instead of text
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Source addresses. A type of its own: clap takes a bare `Vec` for a repeated flag.
@@ -225,13 +228,13 @@ struct Common {
 struct Sources(Vec<IpAddr>);
 
 impl Cli {
-    /// Whether the report is wanted as JSON.
-    pub fn json(&self) -> bool {
+    /// What is to be made of the results.
+    pub fn output(&self) -> OutputArgs {
         match &self.scenario {
-            None => false,
-            Some(Scenario::Echo(echo)) => echo.common.json,
-            Some(Scenario::Fanout(fanout)) => fanout.common.json,
-            Some(Scenario::Idle(idle)) => idle.common.json,
+            None => OutputArgs::default(),
+            Some(Scenario::Echo(echo)) => echo.common.output.clone(),
+            Some(Scenario::Fanout(fanout)) => fanout.common.output.clone(),
+            Some(Scenario::Idle(idle)) => idle.common.output.clone(),
         }
     }
 
