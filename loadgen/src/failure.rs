@@ -123,6 +123,11 @@ impl FailureCounts {
         }
     }
 
+    /// Forgets all of them.
+    pub fn reset(&mut self) {
+        self.counts.clear();
+    }
+
     /// All of them.
     pub fn total(&self) -> u64 {
         self.counts.values().map(|count| count.count).sum()

@@ -1,7 +1,7 @@
 //! Latency histograms, in nanoseconds with three significant digits.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Longest latency that is told apart, one hour; longer ones count as this.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
@@ -29,7 +29,21 @@ impl Latency {
 
     /// Adds what another thread recorded.
     pub fn merge(&mut self, other: &Self) {
-        self.histogram.add(&other.histogram).expect("all histograms have the same bounds");
+        if !other.histogram.is_empty() {
+            self.histogram.add(&other.histogram).expect("all histograms have the same bounds");
+        }
+    }
+
+    /// Forgets everything; keeps the memory.
+    pub fn reset(&mut self) {
+        if !self.histogram.is_empty() {
+            self.histogram.reset();
+        }
+    }
+
+    /// The histogram, of nanoseconds.
+    pub fn histogram(&self) -> &Histogram<u64> {
+        &self.histogram
     }
 
     /// How many latencies were recorded.
@@ -56,7 +70,7 @@ impl Latency {
 }
 
 /// Percentiles in microseconds.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Quantiles {
     /// Half were at most this.
     pub p50: f64,

@@ -9,6 +9,7 @@ use crate::plan::Plan;
 use crate::report::grouped;
 use crate::schedule::Window;
 use crate::shared::Counts;
+use crate::watch::{Moment, Watch};
 
 /// Columns of the line: fits any terminal.
 const COLUMNS_MAX: usize = 79;
@@ -25,9 +26,10 @@ impl Progress {
     pub fn new() -> Self {
         Self { visible: stderr().is_terminal(), last: (Time::ZERO, Counts::default()) }
     }
+}
 
-    /// Shows how far the run is; `window` once messages may be sent.
-    pub fn show(&mut self, plan: &Plan, window: Option<Window>, now: Time, counts: Counts) {
+impl Watch for Progress {
+    fn tick(&mut self, Moment { plan, window, now, counts }: Moment<'_>) {
         if self.visible {
             let text = line(plan, window, self.last, now, counts);
             // A terminal that is gone is no reason to end the run.
@@ -36,8 +38,7 @@ impl Progress {
         self.last = (now, counts);
     }
 
-    /// Removes the line.
-    pub fn clear(&mut self) {
+    fn end(&mut self) {
         if self.visible {
             let _ = write!(stderr(), "\r\x1b[K");
         }

@@ -9,7 +9,8 @@ use crate::latency::Quantiles;
 use crate::limits::{SCHEDULE_LAG_MAX, SCHEDULE_LAG_PART_MAX};
 use crate::plan::{Kind, Plan};
 use crate::scenario::Pace;
-use crate::tally::Outcome;
+use crate::series::{PhaseTotal, Second, Series};
+use crate::tally::{Outcome, Tally};
 
 /// Version of the JSON object. Fields may be added under the same version.
 const SCHEMA: u32 = 1;
@@ -97,6 +98,8 @@ pub struct Report {
     pub close_unanswered: u64,
     /// Latency, as `mode` says; absent if nothing arrived.
     pub latency_us: Option<Quantiles>,
+    /// The same from the actual send; open loop only.
+    pub service_us: Option<Quantiles>,
     /// From the first SYN to the 101.
     pub handshake_us: Option<Quantiles>,
     /// 99th percentile of actual minus intended send time; open loop only.
@@ -105,8 +108,43 @@ pub struct Report {
     pub schedule_lag_max_us: Option<f64>,
     /// loadgen itself sent late, so the latencies contain its own delay.
     pub late: bool,
+    /// What was counted in each phase, by the time of its arrival.
+    pub phases: Vec<PhaseReport>,
+    /// What was counted in each second.
+    pub series: Vec<Second>,
     #[serde(skip)]
     notes: Vec<String>,
+}
+
+/// One phase of a run.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct PhaseReport {
+    /// Its name.
+    pub phase: String,
+    /// How long it lasted.
+    pub seconds: f64,
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages received intact.
+    pub received: u64,
+    /// Latency of what arrived in it.
+    pub latency_us: Option<Quantiles>,
+    /// The same from the actual send; open loop only.
+    pub service_us: Option<Quantiles>,
+}
+
+impl PhaseReport {
+    fn new(PhaseTotal { phase, seconds, outcome }: &PhaseTotal) -> Self {
+        let Tally { sent, received, latency, service, .. } = &outcome.tally;
+        Self {
+            phase: phase.name.to_owned(),
+            seconds: *seconds,
+            sent: *sent,
+            received: *received,
+            latency_us: latency.quantiles(),
+            service_us: service.quantiles(),
+        }
+    }
 }
 
 impl Report {
@@ -164,12 +202,22 @@ impl Report {
             error_examples: failures().map(|(kind, failure)| (kind.to_owned(), failure.example.clone())).collect(),
             close_unanswered: connections.close_unanswered,
             latency_us: latency,
+            service_us: tally.service.quantiles(),
             handshake_us: connections.handshakes.quantiles(),
             schedule_lag_us: lag.map(|lag| lag.p99),
             schedule_lag_max_us: lag.map(|lag| lag.max),
             late: lag.is_some_and(|lag| lag.p99 > lag_max_us),
+            phases: Vec::new(),
+            series: Vec::new(),
             notes: Vec::new(),
         }
+    }
+
+    /// The report with the run's phases and seconds.
+    pub fn with_series(mut self, series: &Series) -> Self {
+        self.phases = series.phases().iter().map(PhaseReport::new).collect();
+        self.series = series.seconds().to_vec();
+        self
     }
 
     /// Why not one connection could be opened, and what to do.
@@ -230,6 +278,9 @@ impl Report {
         };
         if let Some(latency) = self.latency_us {
             write_quantiles(out, latency_name, latency)?;
+        }
+        if let Some(service) = self.service_us {
+            write_quantiles(out, "latency from actual send", service)?;
         }
         if let Some(handshake) = self.handshake_us {
             write_quantiles(out, "handshake", handshake)?;

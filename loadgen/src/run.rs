@@ -14,16 +14,18 @@ use wsgate::time::Time;
 
 use crate::connector::Connector;
 use crate::files::{self, TooFewFiles};
+use crate::handover::{Handover, Return};
 use crate::limits::{PROGRESS_INTERVAL, START_LEAD, SUBSCRIBE_LEAD};
 use crate::payload::Payload;
 use crate::plan::{Kind, Plan};
-use crate::progress::Progress;
 use crate::random::Random;
 use crate::report::Report;
 use crate::scenario::{Pace, Scenario, echo::Echo, fanout, fanout::Fanout, idle::Idle};
 use crate::schedule::{Pacer, Window, window};
+use crate::series::Series;
 use crate::shared::{Command, Counters, Counts, Notice, Reporter, Stage};
-use crate::tally::Outcome;
+use crate::timeline::Timeline;
+use crate::watch::{Moment, Watch};
 use crate::worker::{self, Setup, WAKE};
 use wsgate::driver::clock::Clock;
 
@@ -54,37 +56,44 @@ pub enum RunError {
     },
 }
 
-/// Runs the plan, showing how far it is.
-pub fn run(plan: Plan, progress: &mut Progress) -> Result<Report, RunError> {
+/// Runs the plan, showing `watch` how it goes on.
+pub fn run(plan: Plan, watch: &mut dyn Watch) -> Result<Report, RunError> {
     files::raise_limit(plan.connections_total(), plan.threads)?;
     let resolved = plan.target.resolve();
     let address = resolved.map_err(|error| RunError::Resolve { url: plan.target.to_string(), error })?;
     let mut crew = Crew::start(Arc::new(plan), address).map_err(RunError::Start)?;
 
-    crew.wait_for(Stage::Connected, None, progress);
+    crew.wait_for(Stage::Connected, None, watch);
     let mut start = crew.clock.now();
     if crew.counts().opened > 0 {
-        start = crew.send(progress);
+        start = crew.send(watch);
     }
     crew.order(Command::Close);
-    progress.clear();
+    crew.wait_for(Stage::Ended, None, watch);
     let plan = crew.plan.clone();
-    let outcome = crew.join()?;
+    let series = crew.join(watch)?;
+    watch.end();
+    let outcome = series.total();
     let seconds = outcome.sent_at.map_or(0.0, |sent_at| sent_at.since(start).as_secs_f64());
-    Ok(Report::new(&plan, &outcome, seconds))
+    Ok(Report::new(&plan, &outcome, seconds).with_series(&series))
 }
 
 /// The workers of a run, seen from the main thread.
 struct Crew {
     plan: Arc<Plan>,
     clock: Clock,
-    workers: Vec<JoinHandle<io::Result<Outcome>>>,
+    workers: Vec<JoinHandle<io::Result<()>>>,
     commands: Vec<Sender<Command>>,
     wakers: Arc<[Waker]>,
     notices: Receiver<Notice>,
     /// How far each worker is.
     stages: Vec<Stage>,
     counters: Arc<[Counters]>,
+    /// Each worker gets its counters back when they have been read.
+    returns: Vec<Return>,
+    series: Series,
+    /// When to show next how far the run is.
+    tick_at: Time,
     window: Option<Window>,
 }
 
@@ -106,12 +115,17 @@ impl Crew {
             notices,
             stages: vec![Stage::Connecting; plan.threads],
             counters,
+            returns: Vec::new(),
+            series: Series::new(plan.threads, Timeline::connecting()),
+            tick_at: Time::ZERO,
             window: None,
             plan,
         };
         for (number, poll) in polls.into_iter().enumerate() {
             let (sender, commands) = mpsc::channel();
             crew.commands.push(sender);
+            let (give_back, returned) = mpsc::channel();
+            crew.returns.push(give_back);
             let plan = &crew.plan;
             let members = plan.connection_share(number).local_senders() + plan.publisher_share(number).local_senders();
             let setup = Setup {
@@ -126,6 +140,7 @@ impl Crew {
                 commands,
                 reporter: Reporter { worker: number, notices: notice_sender.clone() },
                 counters: crew.counters.clone(),
+                handover: Handover::new(Timeline::connecting(), clock.now(), returned),
             };
             crew.workers.push(Builder::new().name(format!("loadgen-{number}")).spawn(|| worker::run(setup))?);
         }
@@ -133,14 +148,15 @@ impl Crew {
     }
 
     /// Sends and drains; the time of the first message.
-    fn send(&mut self, progress: &mut Progress) -> Time {
+    fn send(&mut self, watch: &mut dyn Watch) -> Time {
         let lead = if matches!(self.plan.kind, Kind::Fanout { .. }) { SUBSCRIBE_LEAD } else { START_LEAD };
         let window = window(self.clock.now() + lead, self.plan.duration);
         self.window = Some(window);
+        self.series.follow(Timeline::of_window(window));
         self.order(Command::Start(window));
-        self.wait_for(Stage::Sent, None, progress);
+        self.wait_for(Stage::Sent, None, watch);
         self.order(Command::Drain);
-        self.wait_for(Stage::Drained, Some(self.clock.now() + self.plan.grace), progress);
+        self.wait_for(Stage::Drained, Some(self.clock.now() + self.plan.grace), watch);
         window.start
     }
 
@@ -153,7 +169,7 @@ impl Crew {
     }
 
     /// Waits until all workers have reached the stage, or the time has come.
-    fn wait_for(&mut self, stage: Stage, until: Option<Time>, progress: &mut Progress) {
+    fn wait_for(&mut self, stage: Stage, until: Option<Time>, watch: &mut dyn Watch) {
         while self.stages.iter().any(|&reached| reached < stage) {
             let now = self.clock.now();
             let left = until.map_or(PROGRESS_INTERVAL, |until| until.since(now));
@@ -161,11 +177,26 @@ impl Crew {
                 return;
             }
             match self.notices.recv_timeout(left.min(PROGRESS_INTERVAL)) {
-                Ok(Notice { worker, stage }) => self.stages[worker] = stage,
-                Err(RecvTimeoutError::Timeout) => {
-                    progress.show(&self.plan, self.window, self.clock.now(), self.counts());
-                }
+                Ok(notice) => self.take(notice, watch),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = self.clock.now();
+            if now >= self.tick_at {
+                self.tick_at = now + PROGRESS_INTERVAL;
+                watch.tick(Moment { plan: &self.plan, window: self.window, now, counts: self.counts() });
+            }
+        }
+    }
+
+    fn take(&mut self, notice: Notice, watch: &mut dyn Watch) {
+        match notice {
+            Notice::Reached { worker, stage } => self.stages[worker] = stage,
+            Notice::Interval(mut interval) => {
+                self.series.add(&interval, &mut |second, outcome| watch.second(second, outcome));
+                interval.outcome.reset();
+                // A worker that has ended needs no counters.
+                let _ = self.returns[interval.worker].send(interval.outcome);
             }
         }
     }
@@ -174,13 +205,16 @@ impl Crew {
         self.counters.iter().map(Counters::read).fold(Counts::default(), |sum, counts| sum + counts)
     }
 
-    fn join(self) -> Result<Outcome, RunError> {
-        let mut total = Outcome::default();
-        for (worker, thread) in self.workers.into_iter().enumerate() {
-            let outcome = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            total.merge(&outcome.map_err(|error| RunError::Worker { worker, error })?);
+    fn join(mut self, watch: &mut dyn Watch) -> Result<Series, RunError> {
+        for (worker, thread) in std::mem::take(&mut self.workers).into_iter().enumerate() {
+            let result = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            result.map_err(|error| RunError::Worker { worker, error })?;
         }
-        Ok(total)
+        while let Ok(notice) = self.notices.try_recv() {
+            self.take(notice, watch);
+        }
+        self.series.finish(&mut |second, outcome| watch.second(second, outcome));
+        Ok(self.series)
     }
 }
 

@@ -48,13 +48,24 @@ impl Tally {
         self.schedule_lag.merge(&other.schedule_lag);
     }
 
+    /// Forgets everything; keeps the memory.
+    pub fn reset(&mut self) {
+        let Self { sent, received, lost, duplicated, reordered, corrupted, foreign, .. } = self;
+        for counter in [sent, received, lost, duplicated, reordered, corrupted, foreign] {
+            *counter = 0;
+        }
+        self.latency.reset();
+        self.service.reset();
+        self.schedule_lag.reset();
+    }
+
     /// Every message arrived once, in order, unchanged.
     pub fn is_faultless(&self) -> bool {
         self.lost == 0 && self.duplicated == 0 && self.reordered == 0 && self.corrupted == 0
     }
 }
 
-/// What a worker brings home.
+/// What a worker hands over: of an interval, or of the whole run.
 #[derive(Default, Debug)]
 pub struct Outcome {
     /// About messages.
@@ -150,7 +161,7 @@ pub struct Connections {
 }
 
 impl Outcome {
-    /// Adds another worker's.
+    /// Adds another worker's, or another interval's.
     pub fn merge(&mut self, other: &Self) {
         self.tally.merge(&other.tally);
         self.connections.opened += other.connections.opened;
@@ -160,5 +171,16 @@ impl Outcome {
         self.connections.handshakes.merge(&other.connections.handshakes);
         self.sent_at = self.sent_at.max(other.sent_at);
         self.limits.extend_from_slice(&other.limits);
+    }
+
+    /// Forgets everything; keeps the memory.
+    pub fn reset(&mut self) {
+        self.tally.reset();
+        let Connections { opened, dropped, close_unanswered, failures, handshakes } = &mut self.connections;
+        (*opened, *dropped, *close_unanswered) = (0, 0, 0);
+        failures.reset();
+        handshakes.reset();
+        self.sent_at = None;
+        self.limits.clear();
     }
 }

@@ -20,6 +20,7 @@ use crate::client::{self, Client, Event, Tools};
 use crate::connection::{Connection, Received};
 use crate::connector::Connector;
 use crate::failure::Failure;
+use crate::handover::Handover;
 use crate::limits::{
     CLOSE_TIMEOUT, CONNECTS_PER_TURN, EVENTS_PER_TURN, READS_PER_TURN_MAX, RECEIVE_BUFFER_BYTES,
     SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX, UNSENT_BYTES_MAX,
@@ -29,8 +30,9 @@ use crate::plan::Plan;
 use crate::random::Random;
 use crate::scenario::{Pace, Scenario};
 use crate::schedule::Window;
-use crate::shared::{Command, Counters, Counts, Reporter, Stage};
-use crate::tally::{Connections, Outcome};
+use crate::shared::{Command, Counters, Reporter, Stage};
+use crate::tally::Outcome;
+use crate::timeline::Timeline;
 use crate::tls::TlsPlan;
 use wsgate::driver::clock::Clock;
 
@@ -64,18 +66,22 @@ pub struct Setup {
     pub reporter: Reporter,
     /// All workers' counters.
     pub counters: Arc<[Counters]>,
+    /// The way of what was counted to the main thread.
+    pub handover: Handover,
 }
 
-/// The worker's thread, from the first connect to the last close.
-pub fn run(setup: Setup) -> io::Result<Outcome> {
+/// The worker's thread, from the first connect to the last close. What it counted
+/// is handed over by the reporter.
+pub fn run(setup: Setup) -> io::Result<()> {
     let mut worker = Worker::new(setup)?;
     let mut events = Events::with_capacity(EVENTS_PER_TURN);
     while worker.phase != Phase::Over {
         worker.turn(&mut events)?;
     }
-    let mut outcome = worker.outcome;
-    outcome.tally = worker.setup.scenario.finish();
-    Ok(outcome)
+    let Worker { setup: Setup { scenario, clock, reporter, handover, .. }, mut outcome, .. } = worker;
+    outcome.tally = scenario.finish();
+    handover.finish(clock.now(), outcome, &reporter);
+    Ok(())
 }
 
 /// What the worker is doing. Commands and the end of each task lead to the next.
@@ -125,6 +131,7 @@ struct Worker {
     unsent_bytes_max: usize,
     /// When the scenario is to be asked for messages again.
     send_at: Option<Time>,
+    /// Counted since the last cut; its tally is the scenario's.
     outcome: Outcome,
 }
 
@@ -186,7 +193,8 @@ impl Worker {
         self.send_due();
         // 5. Connect, and give up what takes too long.
         self.connect_due();
-        // 6. Go on to the next phase, if it is time. Who hears of it finds the counts.
+        // 6. Hand over what was counted, and go on to the next phase, if it is time. Who
+        // hears of it finds the counts.
         self.publish_counts();
         self.advance();
         Ok(())
@@ -201,7 +209,8 @@ impl Worker {
             _ => None,
         };
         let connect_at = self.setup.connector.wake_at();
-        let wake_at = [phase_ends, connect_at, self.send_at].into_iter().flatten().min();
+        let cut_at = Some(self.setup.handover.cut_at());
+        let wake_at = [phase_ends, connect_at, self.send_at, cut_at].into_iter().flatten().min();
         let is_due = wake_at.is_some_and(|at| at <= now) || !self.unread.is_empty();
         if !is_due {
             self.alarm.set(wake_at, now)?;
@@ -217,6 +226,7 @@ impl Worker {
             match command {
                 Command::Start(window) => {
                     self.setup.scenario.start(window);
+                    self.setup.handover.follow(Timeline::of_window(window), self.setup.clock.now());
                     self.phase = Phase::Running(window);
                 }
                 Command::Drain => self.phase = Phase::Draining,
@@ -472,11 +482,11 @@ impl Worker {
         }
     }
 
-    fn publish_counts(&self) {
-        let (sent, received) = self.setup.scenario.counts();
-        let Connections { opened, failures, .. } = &self.outcome.connections;
-        let counts = Counts { opened: *opened, failed: failures.total(), sent, received };
-        self.setup.counters[self.setup.reporter.worker].publish(counts);
+    fn publish_counts(&mut self) {
+        let Setup { scenario, clock, reporter, counters, handover, .. } = &mut self.setup;
+        let (tally, connections) = (scenario.tally(), &mut self.outcome.connections);
+        counters[reporter.worker].publish(handover.counts(tally, connections));
+        handover.cut(clock.now(), tally, connections, reporter);
     }
 }
 

@@ -181,8 +181,8 @@ impl Scenario for Echo {
         self.outstanding == 0
     }
 
-    fn counts(&self) -> (u64, u64) {
-        (self.tally.sent, self.tally.received)
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
     }
 
     fn finish(mut self: Box<Self>) -> Tally {

@@ -341,8 +341,8 @@ impl Scenario for Fanout {
         self.received_by_live == self.subscribers_live * self.board.published_total()
     }
 
-    fn counts(&self) -> (u64, u64) {
-        (self.tally.sent, self.tally.received)
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
     }
 
     fn finish(mut self: Box<Self>) -> Tally {

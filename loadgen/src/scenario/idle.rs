@@ -49,8 +49,8 @@ impl Scenario for Idle {
         true
     }
 
-    fn counts(&self) -> (u64, u64) {
-        (0, 0)
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
     }
 
     fn finish(self: Box<Self>) -> Tally {

@@ -61,9 +61,10 @@ pub trait Scenario: Send {
     /// Nothing more is expected to arrive. Asked when all workers are done sending.
     fn drained(&self) -> bool;
 
-    /// Messages sent and received so far.
-    fn counts(&self) -> (u64, u64);
+    /// What was counted since the worker took it last: an empty one takes its place
+    /// about each second.
+    fn tally(&mut self) -> &mut Tally;
 
-    /// The result. Members that are still open are accounted for as well.
+    /// The rest. Members that are still open are accounted for as well.
     fn finish(self: Box<Self>) -> Tally;
 }
