@@ -16,7 +16,7 @@ const EXIT_INTERNAL: u8 = 4;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let json = cli.json();
+    let output = cli.output();
     let plan = match cli.into_plan() {
         Ok(plan) => plan,
         Err(error) => error.exit(),
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         report.note("Next: loadgen --help, or loadgen echo --connections 1000 --rate 20000".to_owned());
     }
     let text = match report.verdict {
-        _ if json => report.to_json() + "\n",
+        _ if output.json => report.to_json() + "\n",
         Verdict::NotConnected => String::new(),
         _ => report.to_text(&plan),
     };

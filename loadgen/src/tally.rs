@@ -1,5 +1,8 @@
 //! What a worker counted, of messages and of connections.
 
+use std::fmt;
+use std::time::Duration;
+
 use wsgate::time::Time;
 
 use crate::failure::FailureCounts;
@@ -24,6 +27,8 @@ pub struct Tally {
     pub foreign: u64,
     /// From the intended send (open loop) or the actual one (closed loop) to the receipt.
     pub latency: Latency,
+    /// From the actual send to the receipt; open loop only, where the two differ.
+    pub service: Latency,
     /// From the intended send to the actual one; open loop only.
     pub schedule_lag: Latency,
 }
@@ -39,6 +44,7 @@ impl Tally {
         self.corrupted += other.corrupted;
         self.foreign += other.foreign;
         self.latency.merge(&other.latency);
+        self.service.merge(&other.service);
         self.schedule_lag.merge(&other.schedule_lag);
     }
 
@@ -57,6 +63,75 @@ pub struct Outcome {
     pub connections: Connections,
     /// When sending was done.
     pub sent_at: Option<Time>,
+    /// Where loadgen itself was the limit. Workers add what they find out about
+    /// themselves; `Report` adds what follows from the schedule lag of all.
+    pub limits: Vec<Limit>,
+}
+
+/// How loadgen itself held the run up: one is enough to make it say nothing about
+/// the server.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Limit {
+    /// Messages left late.
+    ScheduleLag {
+        /// 99th percentile of actual minus intended send time.
+        p99: Duration,
+        /// What it may be in this run.
+        allowed: Duration,
+    },
+    /// A worker's thread had no processor time left.
+    Cpu {
+        /// Number of the worker.
+        worker: usize,
+        /// The busiest window's processor time by its length, 0 to 1.
+        busiest: f64,
+        /// Windows in which it was busier than allowed.
+        windows: u32,
+    },
+    /// Messages waited for room in the sockets' buffers.
+    BackPressure {
+        /// Messages that could not be written at once.
+        messages: u64,
+        /// Their part of all messages, 0 to 1.
+        part: f64,
+    },
+}
+
+impl Limit {
+    /// The name in the JSON object.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ScheduleLag { .. } => "schedule_lag",
+            Self::Cpu { .. } => "cpu",
+            Self::BackPressure { .. } => "back_pressure",
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ScheduleLag { p99, allowed } => write!(
+                f,
+                "1 % of the messages left more than {} ms after their time, {} ms are allowed",
+                millis(*p99),
+                millis(*allowed)
+            ),
+            Self::Cpu { worker, busiest, windows } => {
+                let percent = busiest * 100.0;
+                let windows = if *windows == 1 { "one window".to_owned() } else { format!("{windows} windows") };
+                write!(f, "worker {worker} had its processor busy for up to {percent:.0} % of the time, in {windows}")
+            }
+            Self::BackPressure { messages, part } => {
+                let percent = part * 100.0;
+                write!(f, "{messages} messages ({percent:.1} %) waited for room in a socket's buffer")
+            }
+        }
+    }
+}
+
+fn millis(duration: Duration) -> String {
+    format!("{:.2}", duration.as_secs_f64() * 1e3)
 }
 
 /// Counters of connections.
@@ -84,5 +159,6 @@ impl Outcome {
         self.connections.failures.merge(&other.connections.failures);
         self.connections.handshakes.merge(&other.connections.handshakes);
         self.sent_at = self.sent_at.max(other.sent_at);
+        self.limits.extend_from_slice(&other.limits);
     }
 }

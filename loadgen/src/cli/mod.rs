@@ -11,7 +11,6 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use self::echo::Echo;
 use self::fanout::Fanout;
 use self::idle::Idle;
-use self::output::Output;
 use crate::plan::Plan;
 
 mod client;
@@ -22,6 +21,8 @@ mod load;
 mod output;
 mod plan;
 mod values;
+
+pub use self::output::OutputArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -78,17 +79,13 @@ enum Scenario {
 }
 
 impl Cli {
-    /// Whether the report is wanted as JSON.
-    pub fn json(&self) -> bool {
-        self.output().is_some_and(|output| output.json)
-    }
-
-    /// What the report is to look like; `None` without a scenario.
-    fn output(&self) -> Option<&Output> {
-        match self.scenario.as_ref()? {
-            Scenario::Echo(echo) => Some(&echo.common.output),
-            Scenario::Fanout(fanout) => Some(&fanout.common.output),
-            Scenario::Idle(idle) => Some(&idle.common.output),
+    /// What is to be made of the results.
+    pub fn output(&self) -> OutputArgs {
+        match &self.scenario {
+            None => OutputArgs::default(),
+            Some(Scenario::Echo(echo)) => echo.common.output.clone(),
+            Some(Scenario::Fanout(fanout)) => fanout.common.output.clone(),
+            Some(Scenario::Idle(idle)) => idle.common.output.clone(),
         }
     }
 

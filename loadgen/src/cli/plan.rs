@@ -7,7 +7,7 @@ use wsgate::proto::frame::MessageKind;
 
 use super::client::Clients;
 use super::load::Load;
-use super::output::Output;
+use super::output::OutputArgs;
 use super::values::duration;
 use crate::limits::{CONNECTIONS_MAX, THREADS_DEFAULT_MAX, THREADS_MAX};
 use crate::payload::{PAYLOAD_BYTES_MIN, SEQUENCE_MAX};
@@ -29,7 +29,7 @@ pub(super) struct Common {
     #[command(flatten)]
     pub(super) clients: Clients,
     #[command(flatten)]
-    pub(super) output: Output,
+    pub(super) output: OutputArgs,
 }
 
 pub(super) struct Urls {
