@@ -1,4 +1,11 @@
+use std::net::IpAddr;
+use std::time::Duration;
+
+use wsgate::proto::frame::MessageKind;
+
 use super::*;
+use crate::plan::Kind;
+use crate::scenario::Pace;
 
 fn plan(arguments: &str) -> Result<Plan, String> {
     let words = std::iter::once("loadgen").chain(arguments.split_whitespace());
@@ -71,7 +78,7 @@ fn a_range_of_sources_is_every_address_in_it() {
 
 #[test]
 fn every_example_in_the_help_parses() {
-    for line in [EXAMPLES, ECHO_EXAMPLES, FANOUT_EXAMPLES, IDLE_EXAMPLES].concat().lines() {
+    for line in [EXAMPLES, echo::EXAMPLES, fanout::EXAMPLES, idle::EXAMPLES].concat().lines() {
         if let Some(arguments) = line.trim().strip_prefix("loadgen") {
             let arguments = arguments.split(" | ").next().unwrap();
             match plan(arguments) {
