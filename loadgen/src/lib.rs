@@ -11,7 +11,8 @@
 //!                      client     WebSocket, sans-IO
 //!                      tls        for wss://, on wsgate's
 //!                      scenario   what is sent when, what was received, sans-IO
-//! report <- tally, latency, failure
+//! handover -> series      what was counted, second by second
+//! report <- series, tally, latency, failure; threshold
 //! ```
 //!
 //! Sockets, clocks and threads are met in `worker`, `connection`, `alarm`,
@@ -28,7 +29,10 @@ pub mod files;
 pub mod handover;
 pub mod latency;
 pub mod limits;
+pub mod merge;
+pub mod numbers;
 pub mod order;
+pub mod origin;
 pub mod payload;
 pub mod plan;
 pub mod progress;
@@ -41,6 +45,7 @@ pub mod series;
 pub mod shared;
 pub mod tally;
 pub mod target;
+pub mod threshold;
 pub mod timeline;
 pub mod tls;
 pub mod watch;

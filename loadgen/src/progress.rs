@@ -6,7 +6,7 @@ use std::time::Duration;
 use wsgate::time::Time;
 
 use crate::plan::Plan;
-use crate::report::grouped;
+use crate::numbers::grouped;
 use crate::schedule::Window;
 use crate::shared::Counts;
 use crate::watch::{Moment, Watch};

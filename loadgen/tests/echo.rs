@@ -76,3 +76,27 @@ fn the_seconds_of_a_run_add_up_to_its_totals() {
     assert_eq!(lengths, [1.0, 1.0, 0.5]);
     assert!(measured.iter().all(|second| second["latency_us"]["p50"].as_f64().unwrap() > 0.0), "{}", run.json);
 }
+
+#[test]
+fn a_threshold_gates_by_its_exit_code() {
+    let server = echo_server(|_, message| vec![message]);
+    for (condition, code, verdict) in
+        [("sent<200", 0, "ok"), ("sent>=200", 5, "threshold_failed"), ("rate<0.5*target", 0, "ok")]
+    {
+        let run = loadgen("echo", server, &format!("{LOAD} --fail-if {condition}"));
+        assert_eq!(
+            (run.code, &run.json["verdict"]),
+            (code, &verdict.into()),
+            "{condition}: {}",
+            run.json["thresholds"]
+        );
+        assert_eq!(run.json["thresholds"][0]["fail_if"], condition);
+    }
+    let run = loadgen("echo", server, &format!("{LOAD} --label before"));
+    assert_eq!(run.json["origin"]["label"], "before");
+    assert!(
+        run.json["origin"]["command"].as_str().unwrap().starts_with("loadgen echo ws://"),
+        "{}",
+        run.json["origin"]
+    );
+}

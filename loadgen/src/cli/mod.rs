@@ -12,6 +12,7 @@ use self::echo::Echo;
 use self::fanout::Fanout;
 use self::idle::Idle;
 use crate::plan::Plan;
+use crate::scenario::Pace;
 
 mod client;
 mod echo;
@@ -51,7 +52,11 @@ Exit codes:
      failed
   2  wrong usage, or more connections than this process may open
   3  not one connection could be opened
-  4  loadgen itself failed";
+  4  loadgen itself failed
+  5  a condition of --fail-if was met, or could not be judged
+  6  INVALID: loadgen itself was the limit, so the figures say little about
+     the server
+  When several apply: 3 before 6 before 1 before 5.";
 
 /// Opens thousands of WebSocket clients against any server and reports latency,
 /// throughput, and what was lost, duplicated or out of order.
@@ -91,13 +96,18 @@ impl Cli {
 
     /// The run that was asked for. An error carries the text for the user.
     pub fn into_plan(self) -> Result<Plan, clap::Error> {
+        let output = self.output();
         let plan = match self.scenario {
             None => Ok(fanout::default_plan()),
             Some(Scenario::Echo(echo)) => echo.into_plan(),
             Some(Scenario::Fanout(fanout)) => fanout.into_plan(),
             Some(Scenario::Idle(idle)) => idle.into_plan(),
         };
-        plan.and_then(|plan| plan::check(&plan).map(|()| plan))
+        let check = |plan: &Plan| {
+            plan::check(plan)?;
+            output.check(matches!(plan.pace, Some(Pace::Open { .. })))
+        };
+        plan.and_then(|plan| check(&plan).map(|()| plan))
             .map_err(|text| Cli::command().error(ErrorKind::ValueValidation, text))
     }
 }

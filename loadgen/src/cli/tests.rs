@@ -88,3 +88,18 @@ fn every_example_in_the_help_parses() {
         }
     }
 }
+
+#[test]
+fn a_wrong_condition_is_refused_before_the_run() {
+    let error = plan_of(&["echo", "--fail-if", "latency > 5ms"]).unwrap_err();
+    assert!(error.contains("p50, p99, p99.9") && error.contains("received_rate"), "{error}");
+    let error = plan_of(&["echo", "--fail-if", "rate < 0.99 * target"]).unwrap_err();
+    assert!(error.contains("needs a --rate"), "{error}");
+    assert!(plan_of(&["echo", "-R", "5", "--fail-if", "rate < 0.99 * target", "--fail-if", "lost > 0"]).is_ok());
+}
+
+fn plan_of(words: &[&str]) -> Result<Plan, String> {
+    let words = std::iter::once("loadgen").chain(words.iter().copied());
+    let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+    cli.into_plan().map_err(|error| error.to_string())
+}
