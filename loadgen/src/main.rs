@@ -7,9 +7,9 @@ use clap::Parser as _;
 use loadgen::cli::{Cli, OutputArgs};
 use loadgen::origin::Origin;
 use loadgen::plan::Plan;
-use loadgen::progress::Progress;
 use loadgen::report::{EXIT_INTERNAL, EXIT_USAGE, Report, Verdict};
 use loadgen::run::{self, RunError};
+use loadgen::watch::Watch;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let origin = Origin::here(std::env::args(), output.label.clone());
-    match run::run(plan.clone(), &mut Progress::new()) {
+    match run::run(plan.clone(), &mut watches(&output)) {
         Ok(mut report) => {
             report.origin = origin;
             show(report, &plan, &output)
@@ -33,6 +33,11 @@ fn main() -> ExitCode {
             })
         }
     }
+}
+
+/// Who looks at the run while it lasts.
+fn watches(output: &OutputArgs) -> Vec<Box<dyn Watch>> {
+    output.progress.watch().into_iter().collect()
 }
 
 fn show(mut report: Report, plan: &Plan, output: &OutputArgs) -> ExitCode {

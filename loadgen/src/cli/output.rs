@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::progress::Mode;
 use crate::threshold::Threshold;
 
 /// What to show, write and check.
@@ -17,6 +18,9 @@ pub struct OutputArgs {
     /// Do not exit with 6 when loadgen itself was the limit; the report says so all the same
     #[arg(long)]
     pub allow_invalid: bool,
+    /// How far the run is, on standard error
+    #[arg(long, value_enum, default_value_t)]
+    pub progress: Mode,
     /// Name for this run in its report, for who compares it with others
     #[arg(long, value_name = "TEXT")]
     pub label: Option<String>,
