@@ -27,6 +27,7 @@ pub mod connector;
 pub mod failure;
 pub mod files;
 pub mod handover;
+pub mod html;
 pub mod latency;
 pub mod limits;
 pub mod merge;

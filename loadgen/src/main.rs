@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use loadgen::cli::{Cli, OutputArgs};
+use loadgen::html;
 use loadgen::origin::Origin;
 use loadgen::plan::Plan;
 use loadgen::report::{EXIT_INTERNAL, EXIT_USAGE, Report, Verdict};
@@ -40,6 +41,11 @@ fn watches(output: &OutputArgs) -> Vec<Box<dyn Watch>> {
     output.progress.watch().into_iter().collect()
 }
 
+fn write_files(report: &Report, output: &OutputArgs) -> Result<(), String> {
+    let Some(path) = &output.html else { return Ok(()) };
+    std::fs::write(path, html::report(report)).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
 fn show(mut report: Report, plan: &Plan, output: &OutputArgs) -> ExitCode {
     report.judge(&output.fail_if, output.allow_invalid);
     if report.verdict == Verdict::NotConnected {
@@ -52,6 +58,10 @@ fn show(mut report: Report, plan: &Plan, output: &OutputArgs) -> ExitCode {
         Verdict::NotConnected => String::new(),
         _ => report.to_text(),
     };
+    if let Err(error) = write_files(&report, output) {
+        eprintln!("loadgen: {error}");
+        return ExitCode::from(EXIT_INTERNAL);
+    }
     // A reader that has left, such as `head`, is no failure of the run.
     let _ = stdout().write_all(text.as_bytes());
     ExitCode::from(report.verdict.exit_code())

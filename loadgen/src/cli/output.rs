@@ -1,5 +1,7 @@
 //! Flags about what is made of a run's results; the same for all scenarios.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use crate::progress::Mode;
@@ -12,6 +14,9 @@ pub struct OutputArgs {
     /// Print one JSON object on standard output instead of text; docs/loadgen-json.md describes it
     #[arg(long)]
     pub json: bool,
+    /// Write the report as one HTML page with plots
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Exit with 5 if this holds, such as 'p99 > 5ms', 'lost > 0' or 'rate < 0.99 * target'; may be repeated
     #[arg(long, value_name = "CONDITION")]
     pub fail_if: Vec<Threshold>,
