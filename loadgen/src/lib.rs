@@ -30,6 +30,7 @@ pub mod limits;
 pub mod order;
 pub mod payload;
 pub mod plan;
+pub mod profile;
 pub mod progress;
 pub mod random;
 pub mod report;

@@ -58,7 +58,7 @@ fn line(plan: &Plan, window: Option<Window>, last: (Time, Counts), now: Time, co
     };
     let passed = now.since(last.0).as_secs_f64().max(0.001);
     let rate = counts.received.saturating_sub(last.1.received) as f64 / passed;
-    let elapsed = now.since(window.start).min(plan.duration);
+    let elapsed = now.since(window.start).min(plan.sending());
     let messages = match plan.pace {
         None => format!("holding {} connections", grouped(counts.opened)),
         Some(_) => format!(
@@ -68,7 +68,7 @@ fn line(plan: &Plan, window: Option<Window>, last: (Time, Counts), now: Time, co
             grouped(rate.round() as u64)
         ),
     };
-    let mut text = format!("{} of {}  {messages}{errors}", seconds(elapsed), seconds(plan.duration));
+    let mut text = format!("{} of {}  {messages}{errors}", seconds(elapsed), seconds(plan.sending()));
     text.truncate(COLUMNS_MAX);
     text
 }
