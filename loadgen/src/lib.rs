@@ -37,6 +37,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod schedule;
+pub mod self_check;
 pub mod shared;
 pub mod tally;
 pub mod target;

@@ -22,6 +22,7 @@ use crate::random::Random;
 use crate::report::Report;
 use crate::scenario::{Pace, Scenario, echo::Echo, fanout, fanout::Fanout, idle::Idle};
 use crate::schedule::{Pacer, Window};
+use crate::self_check;
 use crate::shared::{Command, Counters, Counts, Notice, Reporter, Stage};
 use crate::tally::Outcome;
 use crate::worker::{self, Setup, WAKE};
@@ -69,7 +70,8 @@ pub fn run(plan: Plan, progress: &mut Progress) -> Result<Report, RunError> {
     crew.order(Command::Close);
     progress.clear();
     let plan = crew.plan.clone();
-    let outcome = crew.join()?;
+    let mut outcome = crew.join()?;
+    outcome.limits.extend(self_check::limits(plan.pace, &outcome.loads));
     // A run whose connections are all gone ends before its time.
     let seconds = outcome
         .sent_at

@@ -9,6 +9,7 @@ use crate::failure::FailureCounts;
 use crate::latency::Latency;
 use crate::payload::Stamp;
 use crate::schedule::Window;
+use crate::self_check::WorkerLoad;
 
 /// Counters of messages, and their latencies.
 #[derive(Default, Debug)]
@@ -100,6 +101,8 @@ pub struct Outcome {
     pub connections: Connections,
     /// When sending was done.
     pub sent_at: Option<Time>,
+    /// What each worker's thread had to do.
+    pub loads: Vec<WorkerLoad>,
     /// Where loadgen itself was the limit. Workers add what they find out about
     /// themselves; `Report` adds what follows from the schedule lag of all.
     pub limits: Vec<Limit>,
@@ -196,6 +199,7 @@ impl Outcome {
         self.connections.failures.merge(&other.connections.failures);
         self.connections.handshakes.merge(&other.connections.handshakes);
         self.sent_at = self.sent_at.max(other.sent_at);
+        self.loads.extend_from_slice(&other.loads);
         self.limits.extend_from_slice(&other.limits);
     }
 }

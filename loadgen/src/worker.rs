@@ -29,6 +29,7 @@ use crate::plan::Plan;
 use crate::random::Random;
 use crate::scenario::{Pace, Scenario};
 use crate::schedule::Window;
+use crate::self_check::SelfCheck;
 use crate::shared::{Command, Counters, Counts, Reporter, Stage};
 use crate::tally::{Connections, Outcome};
 use crate::tls::TlsPlan;
@@ -74,6 +75,7 @@ pub fn run(setup: Setup) -> io::Result<Outcome> {
         worker.turn(&mut events)?;
     }
     let mut outcome = worker.outcome;
+    outcome.loads.push(worker.self_check.finish());
     outcome.tally = worker.setup.scenario.finish();
     Ok(outcome)
 }
@@ -125,6 +127,7 @@ struct Worker {
     unsent_bytes_max: usize,
     /// When the scenario is to be asked for messages again.
     send_at: Option<Time>,
+    self_check: SelfCheck,
     outcome: Outcome,
 }
 
@@ -150,6 +153,7 @@ impl Worker {
             unread: Vec::new(),
             unsent_bytes_max: UNSENT_BYTES_MAX + (in_flight + 1) * (plan.payload_bytes + 16),
             send_at: None,
+            self_check: SelfCheck::new(number),
             outcome: Outcome::default(),
             setup,
         })
@@ -194,6 +198,7 @@ impl Worker {
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let now = self.setup.clock.now();
+        self.self_check.turn(now);
         let phase_ends = match self.phase {
             Phase::Running(window) if now < window.start => Some(window.start),
             Phase::Running(window) if now < window.end => Some(window.end),
@@ -217,6 +222,7 @@ impl Worker {
             match command {
                 Command::Start(window) => {
                     self.setup.scenario.start(window);
+                    self.self_check.start(&window);
                     self.phase = Phase::Running(window);
                 }
                 Command::Drain => self.phase = Phase::Draining,
@@ -348,6 +354,9 @@ impl Worker {
         let connection = &mut self.connections[slot];
         if connection.out.capacity() == 0 {
             connection.out = self.spares.pop().unwrap_or_default();
+        }
+        if connection.is_blocked() {
+            self.self_check.count_blocked();
         }
         let Setup { plan, payload, .. } = &self.setup;
         client::append_message(&mut connection.out, plan.message_kind, payload, stamp, &mut self.tools.random);
