@@ -27,6 +27,8 @@ pub struct Connection {
     /// What is to be written; the first `written` bytes of it are.
     pub out: Vec<u8>,
     written: usize,
+    /// The socket did not take all of it.
+    blocked: bool,
     /// Is in the worker's list of connections to flush.
     pub dirty: bool,
     connected: bool,
@@ -63,6 +65,7 @@ impl Connection {
             client,
             out,
             written: 0,
+            blocked: false,
             dirty: false,
             connected: false,
             stream,
@@ -132,11 +135,19 @@ impl Connection {
         self.out.len() - self.written + self.tls.as_ref().map_or(0, |tls| tls.unsent().len())
     }
 
+    /// The socket is full: what is queued now waits.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
     /// Writes what the socket takes. What is left goes when it is writable again.
     pub fn flush(&mut self, pool: &mut BufferPool) -> Result<(), Failure> {
-        if self.tls.is_some() {
-            return self.flush_encrypted(pool);
-        }
+        let written = if self.tls.is_some() { self.flush_encrypted(pool) } else { self.flush_plain() };
+        self.blocked = self.unsent_bytes() > 0;
+        written
+    }
+
+    fn flush_plain(&mut self) -> Result<(), Failure> {
         while self.written < self.out.len() {
             match self.stream.write(&self.out[self.written..]) {
                 Ok(len) => self.written += len,

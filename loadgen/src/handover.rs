@@ -82,7 +82,7 @@ impl Handover {
     /// What was counted since the run began.
     pub fn counts(&self, tally: &Tally, connections: &Connections) -> Counts {
         let Connections { opened, failures, .. } = connections;
-        let Tally { sent, received, .. } = *tally;
+        let (sent, received) = (tally.sent_total(), tally.received_total());
         self.before + Counts { opened: *opened, failed: failures.total(), sent, received }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use wsgate::proto::frame::MessageKind;
 
 use crate::scenario::Pace;
-use crate::schedule::Share;
+use crate::schedule::{Arrivals, Share};
 use crate::target::{Request, Target};
 use crate::tls::TlsPlan;
 
@@ -60,8 +60,14 @@ pub struct Plan {
     pub ramp: f64,
     /// How long a connection may take from the first SYN to the 101.
     pub handshake_timeout: Duration,
-    /// How long messages are sent.
+    /// How messages follow each other in an open loop.
+    pub arrivals: Arrivals,
+    /// How long messages are sent before the figures begin.
+    pub warm_up: Duration,
+    /// How long messages are sent that are in the figures.
     pub duration: Duration,
+    /// How long messages are sent after that.
+    pub cool_down: Duration,
     /// How long answers are waited for after that.
     pub grace: Duration,
     /// Worker threads.
@@ -73,6 +79,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// How long messages are sent in all.
+    pub fn sending(&self) -> Duration {
+        self.warm_up + self.duration + self.cool_down
+    }
+
     /// Publishing connections beside the others.
     pub fn publishers(&self) -> usize {
         match self.kind {

@@ -21,7 +21,8 @@ use crate::plan::{Kind, Plan};
 use crate::random::Random;
 use crate::report::Report;
 use crate::scenario::{Pace, Scenario, echo::Echo, fanout, fanout::Fanout, idle::Idle};
-use crate::schedule::{Pacer, Window, window};
+use crate::schedule::{Pacer, Window};
+use crate::self_check;
 use crate::series::Series;
 use crate::shared::{Command, Counters, Counts, Notice, Reporter, Stage};
 use crate::timeline::Timeline;
@@ -64,17 +65,22 @@ pub fn run(plan: Plan, watch: &mut dyn Watch) -> Result<Report, RunError> {
     let mut crew = Crew::start(Arc::new(plan), address).map_err(RunError::Start)?;
 
     crew.wait_for(Stage::Connected, None, watch);
-    let mut start = crew.clock.now();
     if crew.counts().opened > 0 {
-        start = crew.send(watch);
+        crew.send(watch);
     }
+    let window = crew.window;
     crew.order(Command::Close);
     crew.wait_for(Stage::Ended, None, watch);
     let plan = crew.plan.clone();
     let series = crew.join(watch)?;
     watch.end();
-    let outcome = series.total();
-    let seconds = outcome.sent_at.map_or(0.0, |sent_at| sent_at.since(start).as_secs_f64());
+    let mut outcome = series.total();
+    outcome.limits.extend(self_check::limits(plan.pace, &outcome.loads));
+    // A run whose connections are all gone ends before its time.
+    let seconds = outcome
+        .sent_at
+        .zip(window)
+        .map_or(0.0, |(sent_at, window)| sent_at.min(window.measured_to).since(window.measured_from).as_secs_f64());
     Ok(Report::new(&plan, &outcome, seconds).with_series(&series))
 }
 
@@ -103,7 +109,8 @@ impl Crew {
         let polls = (0..plan.threads).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
         let wakers = polls.iter().map(|poll| Waker::new(poll.registry(), WAKE)).collect::<io::Result<Arc<[_]>>>()?;
         let counters: Arc<[Counters]> = (0..plan.threads).map(|_| Counters::default()).collect();
-        let payload = Payload::new(Random::from_system()?.next_u64() as u32, plan.payload_bytes);
+        let is_open = plan.pace.is_some_and(Pace::is_open);
+        let payload = Payload::new(Random::from_system()?.next_u64() as u32, plan.payload_bytes, is_open);
         let pacer = Arc::new(Mutex::new(Pacer::new(plan.ramp)));
         let scenario = scenarios(&plan, &payload);
         let (notice_sender, notices) = mpsc::channel();
@@ -147,17 +154,17 @@ impl Crew {
         Ok(crew)
     }
 
-    /// Sends and drains; the time of the first message.
-    fn send(&mut self, watch: &mut dyn Watch) -> Time {
+    /// Sends and drains.
+    fn send(&mut self, watch: &mut dyn Watch) {
         let lead = if matches!(self.plan.kind, Kind::Fanout { .. }) { SUBSCRIBE_LEAD } else { START_LEAD };
-        let window = window(self.clock.now() + lead, self.plan.duration);
+        let Plan { warm_up, duration, cool_down, .. } = *self.plan;
+        let window = Window::new(self.clock.now() + lead, warm_up, duration, cool_down);
         self.window = Some(window);
         self.series.follow(Timeline::of_window(window));
         self.order(Command::Start(window));
         self.wait_for(Stage::Sent, None, watch);
         self.order(Command::Drain);
         self.wait_for(Stage::Drained, Some(self.clock.now() + self.plan.grace), watch);
-        window.start
     }
 
     fn order(&self, command: Command) {
@@ -226,10 +233,10 @@ fn scenarios(plan: &Plan, payload: &Payload) -> impl Fn(usize) -> Box<dyn Scenar
     move |worker| {
         let connections = plan.connection_share(worker);
         match plan.kind {
-            Kind::Echo => Box::new(Echo::new(payload.clone(), connections, pace)),
+            Kind::Echo => Box::new(Echo::new(payload.clone(), connections, pace, plan.arrivals)),
             Kind::Fanout { .. } => {
                 let publishers = plan.publisher_share(worker);
-                Box::new(Fanout::new(payload.clone(), pace, connections, publishers, board.clone()))
+                Box::new(Fanout::new(payload.clone(), pace, plan.arrivals, connections, publishers, board.clone()))
             }
             Kind::Idle => Box::new(Idle::default()),
         }

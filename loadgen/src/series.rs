@@ -33,9 +33,9 @@ pub struct Second {
     pub dropped: u64,
     /// Connections that failed, before or after their handshake.
     pub errors: u64,
-    /// Messages sent; in a fan-out, published.
+    /// Messages sent, measured or not; in a fan-out, published.
     pub sent: u64,
-    /// Messages received intact; in a fan-out, deliveries.
+    /// Messages received intact, measured or not; in a fan-out, deliveries.
     pub received: u64,
     /// Messages found to be lost; most are found when their connection ends, or the run.
     pub lost: u64,
@@ -45,7 +45,7 @@ pub struct Second {
     pub reordered: u64,
     /// Messages that arrived changed.
     pub corrupted: u64,
-    /// Latency of what arrived in this second.
+    /// Latency of the measured messages that arrived in this second.
     pub latency_us: Option<Quantiles>,
     /// The same from the actual send; open loop only.
     pub service_us: Option<Quantiles>,
@@ -61,8 +61,8 @@ impl Second {
             opened: connections.opened,
             dropped: connections.dropped,
             errors: connections.failures.total(),
-            sent: tally.sent,
-            received: tally.received,
+            sent: tally.sent_total(),
+            received: tally.received_total(),
             lost: tally.lost,
             duplicated: tally.duplicated,
             reordered: tally.reordered,

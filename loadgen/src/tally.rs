@@ -7,6 +7,9 @@ use wsgate::time::Time;
 
 use crate::failure::FailureCounts;
 use crate::latency::Latency;
+use crate::payload::Stamp;
+use crate::schedule::Window;
+use crate::self_check::WorkerLoad;
 
 /// Counters of messages, and their latencies.
 #[derive(Default, Debug)]
@@ -15,6 +18,10 @@ pub struct Tally {
     pub sent: u64,
     /// Different messages received as they were sent; in a fan-out, deliveries.
     pub received: u64,
+    /// Messages sent in warm-up and cool-down, which are in no figure but the faults.
+    pub unmeasured_sent: u64,
+    /// Different messages of these that were received.
+    pub unmeasured_received: u64,
     /// Messages that should have arrived and had not by the end of the grace time.
     pub lost: u64,
     /// Messages that arrived again.
@@ -34,10 +41,41 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// A message left that was meant for `intended`.
+    pub fn count_sent(&mut self, window: &Window, intended: Time) {
+        if window.measures(intended) {
+            self.sent += 1;
+        } else {
+            self.unmeasured_sent += 1;
+        }
+    }
+
+    /// A message arrived as it was sent, for the first time.
+    pub fn count_received(&mut self, window: &Window, stamp: Stamp, is_open_loop: bool, now: Time) {
+        if !window.measures(stamp.intended) {
+            self.unmeasured_received += 1;
+            return;
+        }
+        self.received += 1;
+        self.latency.record(now.0.saturating_sub(stamp.intended.0));
+        if is_open_loop {
+            self.service.record(now.0.saturating_sub(stamp.sent.0));
+        }
+    }
+
+    /// How late a message left. Warm-up and cool-down are not in it.
+    pub fn count_lag(&mut self, window: &Window, intended: Time, now: Time) {
+        if window.measures(intended) {
+            self.schedule_lag.record(now.0.saturating_sub(intended.0));
+        }
+    }
+
     /// Adds what another worker counted.
     pub fn merge(&mut self, other: &Self) {
         self.sent += other.sent;
         self.received += other.received;
+        self.unmeasured_sent += other.unmeasured_sent;
+        self.unmeasured_received += other.unmeasured_received;
         self.lost += other.lost;
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;
@@ -50,13 +88,27 @@ impl Tally {
 
     /// Forgets everything; keeps the memory.
     pub fn reset(&mut self) {
-        let Self { sent, received, lost, duplicated, reordered, corrupted, foreign, .. } = self;
-        for counter in [sent, received, lost, duplicated, reordered, corrupted, foreign] {
+        let Self { sent, received, unmeasured_sent, unmeasured_received, .. } = self;
+        for counter in [sent, received, unmeasured_sent, unmeasured_received] {
+            *counter = 0;
+        }
+        let Self { lost, duplicated, reordered, corrupted, foreign, .. } = self;
+        for counter in [lost, duplicated, reordered, corrupted, foreign] {
             *counter = 0;
         }
         self.latency.reset();
         self.service.reset();
         self.schedule_lag.reset();
+    }
+
+    /// Messages sent, warm-up and cool-down included.
+    pub fn sent_total(&self) -> u64 {
+        self.sent + self.unmeasured_sent
+    }
+
+    /// Different messages received, warm-up and cool-down included.
+    pub fn received_total(&self) -> u64 {
+        self.received + self.unmeasured_received
     }
 
     /// Every message arrived once, in order, unchanged.
@@ -74,6 +126,8 @@ pub struct Outcome {
     pub connections: Connections,
     /// When sending was done.
     pub sent_at: Option<Time>,
+    /// What each worker's thread had to do.
+    pub loads: Vec<WorkerLoad>,
     /// Where loadgen itself was the limit. Workers add what they find out about
     /// themselves; `Report` adds what follows from the schedule lag of all.
     pub limits: Vec<Limit>,
@@ -170,6 +224,7 @@ impl Outcome {
         self.connections.failures.merge(&other.connections.failures);
         self.connections.handshakes.merge(&other.connections.handshakes);
         self.sent_at = self.sent_at.max(other.sent_at);
+        self.loads.extend_from_slice(&other.loads);
         self.limits.extend_from_slice(&other.limits);
     }
 
@@ -181,6 +236,7 @@ impl Outcome {
         failures.reset();
         handshakes.reset();
         self.sent_at = None;
+        self.loads.clear();
         self.limits.clear();
     }
 }

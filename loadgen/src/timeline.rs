@@ -11,8 +11,12 @@ use crate::schedule::Window;
 
 /// Name of the phase before the first message.
 pub const CONNECT: &str = "connect";
-/// Name of the phase in which messages count.
+/// Name of the phase whose messages are in no figure because the server is not warm.
+pub const WARM_UP: &str = "warm-up";
+/// Name of the phase whose messages are in the figures.
 pub const MEASURED: &str = "measured";
+/// Name of the phase whose messages are in no figure because the run is ending.
+pub const COOL_DOWN: &str = "cool-down";
 /// Name of the phase after the last message, when answers are waited for.
 pub const DRAIN: &str = "drain";
 
@@ -42,9 +46,15 @@ impl Timeline {
         Self::new(Time::ZERO, vec![Phase { name: CONNECT, from: Time::ZERO }])
     }
 
-    /// A run that is measured from the first message to the last.
+    /// A run that sends in that window. A phase without length is never met.
     pub fn of_window(window: Window) -> Self {
-        let phases = [(CONNECT, Time::ZERO), (MEASURED, window.start), (DRAIN, window.end)];
+        let phases = [
+            (CONNECT, Time::ZERO),
+            (WARM_UP, window.start),
+            (MEASURED, window.measured_from),
+            (COOL_DOWN, window.measured_to),
+            (DRAIN, window.end),
+        ];
         Self::new(window.start, phases.map(|(name, from)| Phase { name, from }).into())
     }
 
@@ -125,6 +135,17 @@ mod tests {
             [(0, 0), (999, 0), (1_299, 1_000), (1_300, 1_300), (3_299, 2_300), (3_800, 3_800), (4_299, 3_800)]
         {
             assert_eq!(timeline.last_cut(at(now)), at(cut), "at {now} ms");
+        }
+    }
+
+    #[test]
+    fn what_is_not_measured_has_seconds_of_its_own() {
+        let millis = Duration::from_millis;
+        let timeline = Timeline::of_window(Window::new(at(1_000), millis(1_500), millis(2_000), millis(500)));
+        assert_eq!(cuts(&timeline, at(1_000), at(5_000)), [2_000, 2_500, 3_000, 4_000, 4_500, 5_000]);
+        for (now, name) in [(1_000, WARM_UP), (2_500, MEASURED), (4_499, MEASURED), (4_500, COOL_DOWN), (5_000, DRAIN)]
+        {
+            assert_eq!(timeline.phase_at(at(now)).name, name, "at {now} ms");
         }
     }
 

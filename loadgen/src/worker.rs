@@ -30,6 +30,7 @@ use crate::plan::Plan;
 use crate::random::Random;
 use crate::scenario::{Pace, Scenario};
 use crate::schedule::Window;
+use crate::self_check::SelfCheck;
 use crate::shared::{Command, Counters, Reporter, Stage};
 use crate::tally::Outcome;
 use crate::timeline::Timeline;
@@ -78,7 +79,8 @@ pub fn run(setup: Setup) -> io::Result<()> {
     while worker.phase != Phase::Over {
         worker.turn(&mut events)?;
     }
-    let Worker { setup: Setup { scenario, clock, reporter, handover, .. }, mut outcome, .. } = worker;
+    let Worker { setup: Setup { scenario, clock, reporter, handover, .. }, self_check, mut outcome, .. } = worker;
+    outcome.loads.push(self_check.finish());
     outcome.tally = scenario.finish();
     handover.finish(clock.now(), outcome, &reporter);
     Ok(())
@@ -131,6 +133,7 @@ struct Worker {
     unsent_bytes_max: usize,
     /// When the scenario is to be asked for messages again.
     send_at: Option<Time>,
+    self_check: SelfCheck,
     /// Counted since the last cut; its tally is the scenario's.
     outcome: Outcome,
 }
@@ -157,6 +160,7 @@ impl Worker {
             unread: Vec::new(),
             unsent_bytes_max: UNSENT_BYTES_MAX + (in_flight + 1) * (plan.payload_bytes + 16),
             send_at: None,
+            self_check: SelfCheck::new(number),
             outcome: Outcome::default(),
             setup,
         })
@@ -202,6 +206,7 @@ impl Worker {
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let now = self.setup.clock.now();
+        self.self_check.turn(now);
         let phase_ends = match self.phase {
             Phase::Running(window) if now < window.start => Some(window.start),
             Phase::Running(window) if now < window.end => Some(window.end),
@@ -227,6 +232,7 @@ impl Worker {
                 Command::Start(window) => {
                     self.setup.scenario.start(window);
                     self.setup.handover.follow(Timeline::of_window(window), self.setup.clock.now());
+                    self.self_check.start(&window);
                     self.phase = Phase::Running(window);
                 }
                 Command::Drain => self.phase = Phase::Draining,
@@ -358,6 +364,9 @@ impl Worker {
         let connection = &mut self.connections[slot];
         if connection.out.capacity() == 0 {
             connection.out = self.spares.pop().unwrap_or_default();
+        }
+        if connection.is_blocked() {
+            self.self_check.count_blocked();
         }
         let Setup { plan, payload, .. } = &self.setup;
         client::append_message(&mut connection.out, plan.message_kind, payload, stamp, &mut self.tools.random);

@@ -10,9 +10,10 @@ use super::load::Load;
 use super::output::OutputArgs;
 use super::values::duration;
 use crate::limits::{CONNECTIONS_MAX, THREADS_DEFAULT_MAX, THREADS_MAX};
-use crate::payload::{PAYLOAD_BYTES_MIN, SEQUENCE_MAX};
+use crate::payload::{PAYLOAD_BYTES_MIN, PAYLOAD_BYTES_MIN_OPEN, SEQUENCE_MAX};
 use crate::plan::{Kind, Plan};
 use crate::scenario::Pace;
+use crate::schedule::Arrivals;
 use crate::target::{Request, Target};
 
 /// Bytes that one sender may have in flight.
@@ -65,7 +66,10 @@ pub(super) fn build(
         payload_bytes: load.as_ref().map_or(PAYLOAD_BYTES_MIN, |load| load.payload),
         ramp: common.clients.ramp,
         handshake_timeout: common.clients.timeout,
+        arrivals: load.as_ref().map_or(Arrivals::Constant, Load::arrivals),
+        warm_up: load.as_ref().map_or(Duration::ZERO, |load| load.warm_up),
         duration: common.duration,
+        cool_down: load.as_ref().map_or(Duration::ZERO, |load| load.cool_down),
         grace: load.as_ref().map_or(Duration::ZERO, |load| load.grace),
         message_kind: if load.as_ref().is_some_and(|load| load.binary) {
             MessageKind::Binary
@@ -86,8 +90,14 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
     }
     let senders = if plan.publishers() > 0 { plan.publishers() } else { plan.connections };
     match plan.pace {
+        Some(Pace::Open { .. }) if plan.payload_bytes < PAYLOAD_BYTES_MIN_OPEN => {
+            return Err(format!(
+                "--payload {} does not hold what loadgen must recognize: {PAYLOAD_BYTES_MIN_OPEN} bytes with --rate\n",
+                plan.payload_bytes
+            ));
+        }
         Some(Pace::Open { rate }) => {
-            let messages = rate * plan.duration.as_secs_f64() / senders as f64;
+            let messages = rate * plan.sending().as_secs_f64() / senders as f64;
             if messages > f64::from(SEQUENCE_MAX) {
                 return Err(format!(
                     "{messages:.0} messages per sender are over the limit of {SEQUENCE_MAX}; use more connections, \

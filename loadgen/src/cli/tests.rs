@@ -6,6 +6,7 @@ use wsgate::proto::frame::MessageKind;
 use super::*;
 use crate::plan::Kind;
 use crate::scenario::Pace;
+use crate::schedule::Arrivals;
 
 fn plan(arguments: &str) -> Result<Plan, String> {
     let words = std::iter::once("loadgen").chain(arguments.split_whitespace());
@@ -30,13 +31,21 @@ fn without_arguments_it_is_a_short_fan_out_against_the_defaults() {
 
 #[test]
 fn a_rate_makes_an_open_loop_and_none_a_closed_one() {
-    let open = plan("echo ws://a/ -R 0.5 -s 20 -c 7 -d 500ms").unwrap();
-    assert_eq!((open.pace, open.payload_bytes), (Some(Pace::Open { rate: 0.5 }), 20));
+    let open = plan("echo ws://a/ -R 0.5 -s 24 -c 7 -d 500ms").unwrap();
+    assert_eq!((open.pace, open.payload_bytes), (Some(Pace::Open { rate: 0.5 }), 24));
     assert_eq!((open.connections, open.duration), (7, Duration::from_millis(500)));
     let closed = plan("echo ws://a/ --in-flight 16 --binary --threads 3").unwrap();
     assert_eq!(closed.pace, Some(Pace::Closed { in_flight: 16 }));
     assert_eq!((closed.threads, closed.message_kind), (3, MessageKind::Binary));
     assert_eq!(plan("idle ws://a/").unwrap().pace, None);
+}
+
+#[test]
+fn arrivals_and_phases_are_taken_over() {
+    let plan = plan("echo ws://a/ -R 5 --arrivals poisson --seed 7 --warm-up 2s --cool-down 500ms -d 1s").unwrap();
+    assert_eq!(plan.arrivals, Arrivals::Poisson { seed: 7 });
+    assert_eq!((plan.warm_up, plan.sending()), (Duration::from_secs(2), Duration::from_millis(3_500)));
+    assert_eq!(self::plan("echo ws://a/ -R 5").unwrap().arrivals, Arrivals::Constant);
 }
 
 #[test]
@@ -51,6 +60,8 @@ fn wrong_values_are_refused_with_what_is_allowed() {
         ("echo http://a/", "does not begin with ws://"),
         ("echo ws://a/ -c 0", "from 1 to 262144"),
         ("echo ws://a/ -s 19", "from 20 to 16777216"),
+        ("echo ws://a/ -R 5 -s 23", "24 bytes with --rate"),
+        ("echo ws://a/ --arrivals poisson", "--rate"),
         ("echo ws://a/ -R 0", "above 0"),
         ("echo ws://a/ -R nan", "above 0"),
         ("echo ws://a/ -R 5 --in-flight 2", "cannot be used with"),

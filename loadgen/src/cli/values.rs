@@ -35,6 +35,11 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// The same, and none at all.
+pub(super) fn duration_or_none(text: &str) -> Result<Duration, String> {
+    if text.trim_end_matches(|c: char| c.is_ascii_alphabetic()) == "0" { Ok(Duration::ZERO) } else { duration(text) }
+}
+
 /// `500ms`, `10s`, `5m`, `1h`; a bare number counts seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));

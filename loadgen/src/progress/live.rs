@@ -123,8 +123,8 @@ fn position(Moment { plan, window, now, counts }: Moment<'_>, state: &State) -> 
             (part, CONNECT.to_owned())
         }
         Some(window) => {
-            let elapsed = now.since(window.start).min(plan.duration).as_secs_f64();
-            let total = plan.duration.as_secs_f64();
+            let elapsed = now.since(window.start).min(plan.sending()).as_secs_f64();
+            let total = plan.sending().as_secs_f64();
             let last = state.last.as_ref().map_or("", |second| second.phase.as_str());
             let phase = if now >= window.end { DRAIN } else { last };
             (elapsed / total, format!("{elapsed:.1} of {total:.1} s  {phase}"))

@@ -120,11 +120,11 @@ pub struct PhaseReport {
     pub phase: String,
     /// How long it lasted.
     pub seconds: f64,
-    /// Messages sent.
+    /// Messages sent, measured or not.
     pub sent: u64,
-    /// Messages received intact.
+    /// Messages received intact, measured or not.
     pub received: u64,
-    /// Latency of what arrived in it.
+    /// Latency of the measured messages that arrived in it.
     pub latency_us: Option<Quantiles>,
     /// The same from the actual send; open loop only.
     pub service_us: Option<Quantiles>,
@@ -132,12 +132,12 @@ pub struct PhaseReport {
 
 impl PhaseReport {
     fn new(PhaseTotal { phase, seconds, outcome }: &PhaseTotal) -> Self {
-        let Tally { sent, received, latency, service, .. } = &outcome.tally;
+        let Tally { latency, service, .. } = &outcome.tally;
         Self {
             phase: phase.name.to_owned(),
             seconds: *seconds,
-            sent: *sent,
-            received: *received,
+            sent: outcome.tally.sent_total(),
+            received: outcome.tally.received_total(),
             latency_us: latency.quantiles(),
             service_us: service.quantiles(),
         }

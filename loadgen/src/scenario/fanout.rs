@@ -13,7 +13,8 @@ use super::{Pace, Scenario};
 use crate::limits::DELIVERY_PATIENCE;
 use crate::order::{Arrival, Tracker};
 use crate::payload::{Payload, Reading, SEQUENCE_MAX, Stamp};
-use crate::schedule::{Schedule, Share, Window};
+use crate::profile::Profile;
+use crate::schedule::{Arrivals, Schedule, Share, Window};
 use crate::tally::Tally;
 
 /// What the workers of a fan-out tell each other.
@@ -73,6 +74,7 @@ pub struct Fanout {
     board: Arc<Board>,
     payload: Payload,
     pace: Pace,
+    arrivals: Arrivals,
     publisher_share: Share,
     subscribers: Vec<Subscriber>,
     /// One per subscriber and publisher of the run.
@@ -119,6 +121,7 @@ impl Fanout {
     pub fn new(
         payload: Payload,
         pace: Pace,
+        arrivals: Arrivals,
         subscriber_share: Share,
         publisher_share: Share,
         board: Arc<Board>,
@@ -131,6 +134,7 @@ impl Fanout {
             board,
             payload,
             pace,
+            arrivals,
             publisher_share,
             subscribers,
             trackers,
@@ -211,8 +215,10 @@ impl Fanout {
             self.board.slots[self.board.slot(sender, sequence)].store(u64::from(sequence) << 32, Ordering::Release);
         }
         self.board.published[sender].store(u64::from(publisher.sequence), Ordering::Release);
-        self.tally.sent += 1;
-        (self.subscribers.len() + local, Stamp { sender: sender as u32, sequence, intended })
+        if let Some(window) = &self.window {
+            self.tally.count_sent(window, intended);
+        }
+        (self.subscribers.len() + local, Stamp { sender: sender as u32, sequence, intended, sent: now })
     }
 }
 
@@ -243,7 +249,8 @@ impl Scenario for Fanout {
     fn start(&mut self, window: Window) {
         self.window = Some(window);
         if let Pace::Open { rate } = self.pace {
-            self.schedule = Some(Schedule::new(window, rate, self.publisher_share));
+            let profile = Profile::constant(rate);
+            self.schedule = Some(Schedule::new(window, profile, self.arrivals, self.publisher_share));
         }
     }
 
@@ -276,11 +283,11 @@ impl Scenario for Fanout {
         self.tally.reordered += u64::from(arrival == Arrival::Late);
         self.subscribers[member].received += 1;
         self.received_by_live += 1;
-        if matches!(reading, Reading::Ours(_)) {
-            self.tally.received += 1;
-            self.tally.latency.record(now.0.saturating_sub(stamp.intended.0));
-        } else {
-            self.tally.corrupted += 1;
+        match (reading, &self.window) {
+            (Reading::Ours(_), Some(window)) => self.tally.count_received(window, stamp, self.pace.is_open(), now),
+            // Another worker heard of the start before this one did.
+            (Reading::Ours(_), None) => self.tally.unmeasured_received += 1,
+            _ => self.tally.corrupted += 1,
         }
         self.count_delivery(stamp);
         None
@@ -305,7 +312,7 @@ impl Scenario for Fanout {
         if let Some(schedule) = &mut self.schedule {
             let (local, intended) = schedule.take(now)?;
             let local = self.publisher_from(local, |_| true)?;
-            self.tally.schedule_lag.record(now.0 - intended.0);
+            self.tally.count_lag(&window, intended, now);
             return Some(self.publish(local, intended, now));
         }
         if now >= window.end || self.publishers.is_empty() {

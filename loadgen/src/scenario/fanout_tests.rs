@@ -9,9 +9,9 @@ const SECOND: u64 = 1_000_000_000;
 
 /// Two subscribers and one publisher on one worker, all connected and started at 0.
 fn fanout(pace: Pace) -> (Box<Fanout>, Payload) {
-    let payload = Payload::new(5, 64);
+    let payload = Payload::new(5, 64, pace.is_open());
     let board = Arc::new(Board::new(1, pace));
-    let mut fanout = Box::new(Fanout::new(payload.clone(), pace, TWO, ONE, board));
+    let mut fanout = Box::new(Fanout::new(payload.clone(), pace, Arrivals::Constant, TWO, ONE, board));
     (0..3).for_each(|member| fanout.opened(member));
     fanout.start(window(Time(0), Duration::from_secs(1)));
     (fanout, payload)
@@ -62,6 +62,9 @@ fn open_loop_counts_latency_from_the_intended_publish() {
     deliver(&mut fanout, &payload, 0, late[0]);
     let tally = fanout.finish();
     assert!(tally.latency.quantiles().unwrap().max >= 999_000.0);
+    // It left 350 ms late, and from there it took 650 ms.
+    let service = tally.service.quantiles().unwrap().max;
+    assert!((649_000.0..651_000.0).contains(&service), "{service}");
     assert!(tally.schedule_lag.quantiles().unwrap().max >= 349_000.0);
 }
 
@@ -127,8 +130,9 @@ fn each_fault_is_counted_as_what_it_is() {
 #[test]
 fn every_publisher_has_its_own_sequence() {
     let pace = Pace::Open { rate: 4.0 };
-    let payload = Payload::new(5, 64);
-    let mut fanout = Box::new(Fanout::new(payload.clone(), pace, ONE, TWO, Arc::new(Board::new(2, pace))));
+    let payload = Payload::new(5, 64, pace.is_open());
+    let mut fanout =
+        Box::new(Fanout::new(payload.clone(), pace, Arrivals::Constant, ONE, TWO, Arc::new(Board::new(2, pace))));
     (0..3).for_each(|member| fanout.opened(member));
     fanout.start(window(Time(0), Duration::from_secs(1)));
     let sent: Vec<_> = std::iter::from_fn(|| fanout.next_send(Time(SECOND))).collect();
@@ -154,4 +158,21 @@ fn nobody_left_to_send_or_to_receive_ends_the_sending() {
     assert!(!fanout.sending_done(Time(0)));
     fanout.gone(1);
     assert!(fanout.sending_done(Time(0)));
+}
+
+#[test]
+fn warm_up_and_cool_down_are_checked_but_not_in_the_figures() {
+    let (mut fanout, payload) = fanout(Pace::Open { rate: 10.0 });
+    let [warm_up, measured, cool_down] = [300, 500, 200].map(Duration::from_millis);
+    fanout.start(Window::new(Time(0), warm_up, measured, cool_down));
+    let sent = sends(&mut fanout, SECOND);
+    assert_eq!(sent.len(), 10);
+    for stamp in &sent[1..] {
+        deliver(&mut fanout, &payload, 0, *stamp);
+        deliver(&mut fanout, &payload, 1, *stamp);
+    }
+    let tally = fanout.finish();
+    assert_eq!((tally.sent, tally.received, tally.latency.count()), (5, 10, 10));
+    assert_eq!((tally.unmeasured_sent, tally.unmeasured_received, tally.lost), (5, 8, 2));
+    assert_eq!((tally.service.count(), tally.schedule_lag.count()), (10, 5));
 }

@@ -31,6 +31,13 @@ pub enum Pace {
     },
 }
 
+impl Pace {
+    /// Whether messages have times at which they are meant to leave.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Open { .. })
+    }
+}
+
 /// One kind of load.
 pub trait Scenario: Send {
     /// The member's handshake is complete.
