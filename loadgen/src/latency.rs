@@ -74,7 +74,7 @@ impl Latency {
     }
 
     /// The compressed V2 format of HdrHistogram, in base64.
-    fn to_base64(&self) -> String {
+    pub fn to_base64(&self) -> String {
         let mut bytes = Vec::new();
         let written = V2DeflateSerializer::new().serialize(&self.histogram, &mut bytes);
         written.expect("memory can be written to, and the bounds fit the format");

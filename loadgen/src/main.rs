@@ -5,49 +5,50 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use loadgen::cli::{Cli, OutputArgs};
-use loadgen::html;
 use loadgen::origin::Origin;
+use loadgen::outputs::Outputs;
 use loadgen::plan::Plan;
 use loadgen::report::{EXIT_INTERNAL, EXIT_USAGE, Report, Verdict};
 use loadgen::run::{self, RunError};
-use loadgen::watch::Watch;
+use loadgen::scenario::Pace;
+use loadgen::tools;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::parse().into_tool() {
+        Ok(tool) => return ExitCode::from(tools::run(tool, &mut stdout())),
+        Err(cli) => *cli,
+    };
     let output = cli.output();
     let plan = match cli.into_plan() {
         Ok(plan) => plan,
         Err(error) => error.exit(),
     };
     let origin = Origin::here(std::env::args(), output.label.clone());
-    match run::run(plan.clone(), &mut watches(&output)) {
-        Ok(mut report) => {
-            report.origin = origin;
-            show(report, &plan, &output)
-        }
+    let (outputs, mut watches) = match Outputs::open(&output, plan.pace.is_some_and(Pace::is_open)) {
+        Ok(opened) => opened,
+        Err(error) => return fail(&error, EXIT_USAGE),
+    };
+    let mut report = match run::run(plan.clone(), &mut watches) {
+        Ok(report) => report,
         Err(error) => {
-            eprintln!("loadgen: {error}");
-            ExitCode::from(match error {
+            let code = match error {
                 RunError::Files(_) => EXIT_USAGE,
                 RunError::Resolve { .. } => Verdict::NotConnected.exit_code(),
                 RunError::Start(_) | RunError::Worker { .. } => EXIT_INTERNAL,
-            })
+            };
+            return fail(&error.to_string(), code);
         }
+    };
+    report.origin = origin;
+    report.judge(&output.fail_if, output.allow_invalid);
+    show(&mut report, &plan, &output);
+    match outputs.write(&report) {
+        Ok(()) => ExitCode::from(report.verdict.exit_code()),
+        Err(error) => fail(&error, EXIT_INTERNAL),
     }
 }
 
-/// Who looks at the run while it lasts.
-fn watches(output: &OutputArgs) -> Vec<Box<dyn Watch>> {
-    output.progress.watch().into_iter().collect()
-}
-
-fn write_files(report: &Report, output: &OutputArgs) -> Result<(), String> {
-    let Some(path) = &output.html else { return Ok(()) };
-    std::fs::write(path, html::report(report)).map_err(|error| format!("cannot write {}: {error}", path.display()))
-}
-
-fn show(mut report: Report, plan: &Plan, output: &OutputArgs) -> ExitCode {
-    report.judge(&output.fail_if, output.allow_invalid);
+fn show(report: &mut Report, plan: &Plan, output: &OutputArgs) {
     if report.verdict == Verdict::NotConnected {
         eprintln!("loadgen: {}", report.why_not_connected(plan));
     } else if plan.is_default {
@@ -58,11 +59,11 @@ fn show(mut report: Report, plan: &Plan, output: &OutputArgs) -> ExitCode {
         Verdict::NotConnected => String::new(),
         _ => report.to_text(),
     };
-    if let Err(error) = write_files(&report, output) {
-        eprintln!("loadgen: {error}");
-        return ExitCode::from(EXIT_INTERNAL);
-    }
     // A reader that has left, such as `head`, is no failure of the run.
     let _ = stdout().write_all(text.as_bytes());
-    ExitCode::from(report.verdict.exit_code())
+}
+
+fn fail(error: &str, code: u8) -> ExitCode {
+    eprintln!("loadgen: {error}");
+    ExitCode::from(code)
 }

@@ -72,6 +72,41 @@ impl Second {
         }
     }
 
+    /// The same second with nothing counted.
+    pub fn empty(&self) -> Self {
+        let (at, seconds, phase) = (self.at, 0.0, self.phase.clone());
+        Self {
+            at,
+            seconds,
+            phase,
+            opened: 0,
+            dropped: 0,
+            errors: 0,
+            sent: 0,
+            received: 0,
+            lost: 0,
+            duplicated: 0,
+            reordered: 0,
+            corrupted: 0,
+            latency_us: None,
+            service_us: None,
+        }
+    }
+
+    /// Adds what another run counted in the same second; percentiles cannot be added.
+    pub fn add(&mut self, other: &Self) {
+        self.seconds = self.seconds.max(other.seconds);
+        self.opened += other.opened;
+        self.dropped += other.dropped;
+        self.errors += other.errors;
+        self.sent += other.sent;
+        self.received += other.received;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.corrupted += other.corrupted;
+    }
+
     /// What went wrong in it: messages and connections.
     pub fn faults(&self) -> u64 {
         self.lost + self.duplicated + self.reordered + self.corrupted + self.errors

@@ -170,6 +170,7 @@ impl Worker {
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
         // 1. Wait for sockets, commands, or the next thing to do.
         self.wait(events)?;
+        self.hand_over();
         // 2. Connections that could not be read to the end last time, then those that woke us.
         for slot in std::mem::take(&mut self.unread) {
             self.serve(slot, |worker| worker.receive(slot, true));
@@ -197,8 +198,7 @@ impl Worker {
         self.send_due();
         // 5. Connect, and give up what takes too long.
         self.connect_due();
-        // 6. Hand over what was counted, and go on to the next phase, if it is time. Who
-        // hears of it finds the counts.
+        // 6. Go on to the next phase, if it is time. Who hears of it finds the counts.
         self.publish_counts();
         self.advance();
         Ok(())
@@ -491,11 +491,16 @@ impl Worker {
         }
     }
 
+    /// Before a message is sent or received, so that each counts in its second.
+    fn hand_over(&mut self) {
+        let Setup { scenario, clock, reporter, handover, .. } = &mut self.setup;
+        handover.cut(clock.now(), scenario.tally(), &mut self.outcome.connections, reporter);
+    }
+
     fn publish_counts(&mut self) {
-        let Setup { scenario, clock, reporter, counters, handover, .. } = &mut self.setup;
-        let (tally, connections) = (scenario.tally(), &mut self.outcome.connections);
-        counters[reporter.worker].publish(handover.counts(tally, connections));
-        handover.cut(clock.now(), tally, connections, reporter);
+        let Setup { scenario, reporter, counters, handover, .. } = &mut self.setup;
+        let counts = handover.counts(scenario.tally(), &self.outcome.connections);
+        counters[reporter.worker].publish(counts);
     }
 }
 

@@ -21,9 +21,11 @@ mod idle;
 mod load;
 mod output;
 mod plan;
+mod tools;
 mod values;
 
 pub use self::output::OutputArgs;
+pub use self::tools::{CompareArgs, MergeArgs, Tool};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,6 +39,8 @@ Examples:
       50 messages per second to each of 10,000 subscribers
   loadgen idle ws://127.0.0.1:8000/topics/room -c 15000 -d 60s
       open and hold 15,000 connections for a minute
+  loadgen compare before.json after.json
+      what changed between two runs with --json
   loadgen fanout --help
       all options of a scenario, with more examples
 
@@ -64,7 +68,7 @@ Exit codes:
 /// Without arguments: a short fan-out against wsgate on this machine.
 #[derive(Parser, Debug)]
 #[command(name = "loadgen", version, after_help = EXAMPLES, disable_help_subcommand = true,
-          override_usage = "loadgen [SCENARIO [URL] [OPTIONS]]", subcommand_help_heading = "Scenarios")]
+          override_usage = "loadgen [SCENARIO [URL] [OPTIONS]]", subcommand_help_heading = "Scenarios and tools")]
 pub struct Cli {
     #[command(subcommand)]
     scenario: Option<Scenario>,
@@ -81,6 +85,8 @@ enum Scenario {
     /// Open connections and hold them; pings are answered
     #[command(after_help = idle::EXAMPLES)]
     Idle(Idle),
+    #[command(flatten)]
+    Tool(Tool),
 }
 
 impl Cli {
@@ -91,6 +97,15 @@ impl Cli {
             Some(Scenario::Echo(echo)) => echo.common.output.clone(),
             Some(Scenario::Fanout(fanout)) => fanout.common.output.clone(),
             Some(Scenario::Idle(idle)) => idle.common.output.clone(),
+            Some(Scenario::Tool(_)) => OutputArgs::default(),
+        }
+    }
+
+    /// The tool that was asked for; else it is a run, the command line of which comes back.
+    pub fn into_tool(self) -> Result<Tool, Box<Self>> {
+        match self.scenario {
+            Some(Scenario::Tool(tool)) => Ok(tool),
+            scenario => Err(Box::new(Self { scenario })),
         }
     }
 
@@ -102,6 +117,7 @@ impl Cli {
             Some(Scenario::Echo(echo)) => echo.into_plan(),
             Some(Scenario::Fanout(fanout)) => fanout.into_plan(),
             Some(Scenario::Idle(idle)) => idle.into_plan(),
+            Some(Scenario::Tool(_)) => Err("no run was asked for\n".to_owned()),
         };
         let check = |plan: &Plan| {
             plan::check(plan)?;

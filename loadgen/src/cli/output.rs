@@ -1,5 +1,6 @@
 //! Flags about what is made of a run's results; the same for all scenarios.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -17,6 +18,16 @@ pub struct OutputArgs {
     /// Write the report as one HTML page with plots
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Write the latencies of each second to an interval log (V2) for HdrHistogram's tools
+    #[arg(long, value_name = "FILE")]
+    pub hdr_log: Option<PathBuf>,
+    /// Write the latencies' percentile distribution for HdrHistogram's tools; in an open loop, that from
+    /// the actual send goes to a file beside it, run.uncorrected.hgrm beside run.hgrm
+    #[arg(long, value_name = "FILE")]
+    pub hgrm: Option<PathBuf>,
+    /// Serve figures to Prometheus at /metrics while the run lasts, such as 127.0.0.1:9100
+    #[arg(long, value_name = "IP:PORT")]
+    pub prometheus: Option<SocketAddr>,
     /// Exit with 5 if this holds, such as 'p99 > 5ms', 'lost > 0' or 'rate < 0.99 * target'; may be repeated
     #[arg(long, value_name = "CONDITION")]
     pub fail_if: Vec<Threshold>,

@@ -2,8 +2,10 @@
 //!
 //! No script, no font, no image from elsewhere: plots are SVG, drawn here.
 
+use crate::compare::Comparison;
 use crate::report::{Report, Verdict};
 
+mod compare;
 mod plot;
 mod plots;
 mod run;
@@ -14,6 +16,12 @@ const STYLE: &str = include_str!("style.css");
 /// The page about one run.
 pub fn report(report: &Report) -> String {
     page(&format!("loadgen {} {}", report.scenario, report.url), &run::body(report))
+}
+
+/// The page about a comparison.
+pub fn comparison(comparison: &Comparison) -> String {
+    let title = format!("{} and {}", comparison.base.name, comparison.new.name);
+    page(&title, &compare::body(comparison))
 }
 
 fn page(title: &str, body: &str) -> String {

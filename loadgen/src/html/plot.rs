@@ -29,6 +29,8 @@ pub(super) struct Plot {
     pub(super) x: Scale,
     pub(super) y: Scale,
     pub(super) lines: Vec<Line>,
+    /// Parts of the horizontal axis that are shaded.
+    pub(super) shades: Vec<(f64, f64)>,
     /// Bars from the axis up, in place of lines.
     pub(super) bars: bool,
 }
@@ -69,6 +71,12 @@ impl Plot {
 
     fn draw_axes(&self, html: &mut String) {
         let (left, right, bottom) = (LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM);
+        for &(from, to) in &self.shades {
+            let [from, to] = [from, to].map(|value| left + self.x.place(value) * (right - left));
+            let (width, height) = (to - from, bottom - TOP);
+            write!(html, "<rect class=shade x=\"{from:.1}\" y={TOP} width=\"{width:.1}\" height={height} />")
+                .expect("text");
+        }
         for (value, label) in &self.y.marks {
             let y = bottom - self.y.place(*value) * (HEIGHT - TOP - BOTTOM);
             let (text_x, text_y) = (left - 6.0, y + 3.5);

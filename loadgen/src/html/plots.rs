@@ -6,7 +6,7 @@ use crate::latency::Latency;
 use crate::numbers::decimal;
 use crate::report::Report;
 use crate::series::Second;
-use crate::timeline::CONNECT;
+use crate::timeline::{CONNECT, MEASURED};
 
 /// Points that a line has at most: more cannot be told apart.
 const POINTS_MAX: usize = 400;
@@ -24,10 +24,11 @@ pub(super) fn percentiles(title: &'static str, distributions: &[(String, &Latenc
         .collect();
     Some(Plot {
         title,
-        x_name: "part of the messages that took at most this",
+        x_name: "percent of the messages that took at most this",
         x: Scale::percentiles(count),
         y: Scale::durations(lines.iter().flat_map(|line| line.points.iter().map(|&(_, y)| y))),
         lines,
+        shades: Vec::new(),
         bars: false,
     })
 }
@@ -62,7 +63,7 @@ pub(super) fn over_time(report: &Report) -> Vec<Plot> {
         plots.push(Plot {
             title: "Faults: lost, duplicated, reordered, corrupted, failed connections",
             bars: true,
-            ..plot_of("", vec![Line { name: "faults".to_owned(), class: "faulty", points }], decimal_or_fraction)
+            ..plot_of("", vec![Line { name: "faults".to_owned(), class: "faulty", points }], &seconds)
         });
     }
     plots
@@ -77,7 +78,7 @@ fn latency(seconds: &[&Second]) -> Plot {
     ];
     let lines =
         lines.map(|(name, class, read)| Line { name: name.to_owned(), class, points: thin(seconds, read, f64::max) });
-    let plot = plot_of("Latency of what arrived in each second", lines.into(), decimal_or_fraction);
+    let plot = plot_of("Latency of what arrived in each second", lines.into(), seconds);
     Plot { y: Scale::durations(plot.lines.iter().flat_map(|line| line.points.iter().map(|&(_, y)| y))), ..plot }
 }
 
@@ -88,17 +89,26 @@ fn rate(title: &'static str, name: &str, seconds: &[&Second], count: fn(&Second)
     let points = thin(&whole, read, f64::max);
     let mut lines = vec![Line { name: name.to_owned(), class: "a", points }];
     if let (Some(rate), Some(first), Some(last)) = (target, whole.first(), whole.last()) {
-        let points = vec![(first.at, rate), (last.at, rate)];
+        let points = vec![(first.at, rate), (last.at + last.seconds, rate)];
         lines.push(Line { name: "asked".to_owned(), class: "target", points });
     }
-    plot_of(title, lines, decimal_or_fraction)
+    plot_of(title, lines, seconds)
 }
 
-fn plot_of(title: &'static str, lines: Vec<Line>, label: fn(f64) -> String) -> Plot {
-    let points = || lines.iter().flat_map(|line| line.points.iter());
-    let x = Scale::time(points().map(|&(x, _)| x));
-    let y = Scale::linear(points().map(|&(_, y)| y), label);
-    Plot { title, x_name: "seconds after the first message", x, y, lines, bars: false }
+/// Over all `seconds`, those shaded whose messages are in no figure.
+fn plot_of(title: &'static str, lines: Vec<Line>, seconds: &[&Second]) -> Plot {
+    let x = Scale::time(seconds.iter().flat_map(|second| [second.at, second.at + second.seconds]));
+    let y = Scale::linear(lines.iter().flat_map(|line| line.points.iter().map(|&(_, y)| y)), decimal_or_fraction);
+    let unmeasured = seconds.iter().filter(|second| second.phase != MEASURED && second.phase != CONNECT);
+    let mut shades = Vec::<(f64, f64)>::new();
+    for second in unmeasured {
+        let (from, to) = (second.at, second.at + second.seconds);
+        match shades.last_mut().filter(|last| (last.1 - from).abs() < 1e-6) {
+            Some(last) => last.1 = to,
+            None => shades.push((from, to)),
+        }
+    }
+    Plot { title, x_name: "seconds after the first message", x, y, lines, shades, bars: false }
 }
 
 /// A point for each second, or for some of them together if there are too many.
@@ -106,7 +116,8 @@ fn thin(seconds: &[&Second], read: impl Fn(&Second) -> Option<f64>, join: fn(f64
     let per_point = seconds.len().div_ceil(POINTS_MAX).max(1);
     let point = |seconds: &[&Second]| {
         let value = seconds.iter().filter_map(|second| read(second)).reduce(join)?;
-        Some((seconds[0].at, value))
+        let (first, last) = (seconds[0], seconds[seconds.len() - 1]);
+        Some(((first.at + last.at + last.seconds) / 2.0, value))
     };
     seconds.chunks(per_point).filter_map(point).collect()
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::{escape, plots, tone};
 use crate::numbers::{decimal, duration, grouped};
 use crate::report::{PhaseReport, Report};
+use crate::timeline::{CONNECT, MEASURED};
 
 pub(super) fn body(report: &Report) -> String {
     let mut html = format!(
@@ -48,10 +49,8 @@ fn verdict(report: &Report) -> String {
     }
     let failed = report.thresholds.iter().filter(|threshold| threshold.failed);
     reasons.extend(failed.map(|threshold| format!("fail if {}: it is {}", threshold.fail_if, threshold.is)));
-    if !report.invalid.is_empty() {
-        reasons.push("loadgen itself was the limit, so this says little about the server:".to_owned());
-        reasons.extend(report.invalid.iter().map(|reason| reason.text.clone()));
-    }
+    let limits = report.invalid.iter().map(|reason| format!("loadgen itself was the limit: {}", reason.text));
+    reasons.extend(limits);
     if let Some(merged) = &report.merged {
         reasons.push(merged.text());
     }
@@ -167,6 +166,10 @@ fn circumstances(report: &Report) -> String {
         let PhaseReport { phase, seconds, sent, received, .. } = phase;
         format!("{phase} {seconds:.1} s ({} sent, {} received)", grouped(*sent), grouped(*received))
     });
+    if report.series.iter().any(|second| second.phase != MEASURED && second.phase != CONNECT) {
+        let text = "times outside the measured phase, whose messages are in no figure of latency or rate";
+        facts.push(("Shaded", text.to_owned()));
+    }
     facts.push(("Phases", escape(&phases.collect::<Vec<_>>().join(", "))));
     let rows = facts.iter().map(|(name, value)| format!("<tr><th scope=row>{name}</th><td>{value}</td></tr>"));
     format!("<section><h2>How it was run</h2><table class=facts>{}</table></section>\n", rows.collect::<String>())

@@ -2,8 +2,10 @@
 
 use crate::numbers::duration;
 
-/// Marks of a linear axis, about.
+/// Marks of an axis of values, about.
 const MARKS: f64 = 4.0;
+/// Marks of an axis of time, about.
+const TIME_MARKS: f64 = 6.0;
 
 /// How values are laid along an axis.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -25,10 +27,14 @@ pub(super) struct Scale {
 impl Scale {
     /// From 0 (or the least value, if that is negative) to a round number above the greatest.
     pub(super) fn linear(values: impl Iterator<Item = f64>, label: fn(f64) -> String) -> Self {
+        Self::with_marks(MARKS, values, label)
+    }
+
+    fn with_marks(about: f64, values: impl Iterator<Item = f64>, label: fn(f64) -> String) -> Self {
         let (least, greatest) =
             values.fold((0.0, 0.0), |(least, greatest): (f64, f64), value| (least.min(value), greatest.max(value)));
         let span = if greatest > least { greatest - least } else { 1.0 };
-        let step = round_up(span / MARKS);
+        let step = round_up(span / about);
         let (first, last) = ((least / step).floor() as i64, ((least + span) / step).ceil() as i64);
         let marks = (first..=last).map(|mark| mark as f64 * step);
         Self {
@@ -43,7 +49,8 @@ impl Scale {
     pub(super) fn time(values: impl Iterator<Item = f64> + Clone) -> Self {
         let from = values.clone().fold(f64::INFINITY, f64::min);
         let to = values.clone().fold(f64::NEG_INFINITY, f64::max);
-        let mut scale = Self::linear(values, |seconds| format!("{}", (seconds * 100.0).round() / 100.0));
+        let mut scale =
+            Self::with_marks(TIME_MARKS, values, |seconds| format!("{}", (seconds * 100.0).round() / 100.0));
         if from < to {
             scale.marks.retain(|&(value, _)| (from..=to).contains(&value));
             (scale.from, scale.to) = (from, to);
@@ -70,12 +77,12 @@ impl Scale {
     /// Percentiles up to the one that `count` values can tell: 90, 99, 99.9 and so on
     /// are as far from each other as from 0. Values are [`nines`].
     pub(super) fn percentiles(count: u64) -> Self {
-        let to = (count.max(10) as f64).log10().ceil();
+        let to = (count.max(10) as f64).log10();
         let label = |nines: i32| match nines {
-            0 => "0 %".to_owned(),
-            1 => "90 %".to_owned(),
-            2 => "99 %".to_owned(),
-            nines => format!("99.{} %", "9".repeat(nines as usize - 2)),
+            0 => "0".to_owned(),
+            1 => "90".to_owned(),
+            2 => "99".to_owned(),
+            nines => format!("99.{}", "9".repeat(nines as usize - 2)),
         };
         let marks = (0..=to as i32).map(|nines| (f64::from(nines), label(nines))).collect();
         Self { kind: Kind::Linear, from: 0.0, to, marks }
@@ -138,8 +145,8 @@ mod tests {
         assert_eq!(labels(&times), ["200 us", "500 us", "1 ms", "2 ms", "5 ms", "10 ms", "20 ms", "50 ms"]);
         let times = Scale::durations([1.0, 3_000_000.0].into_iter());
         assert_eq!(labels(&times), ["1 us", "10 us", "100 us", "1 ms", "10 ms", "100 ms", "1 s"]);
-        assert_eq!(labels(&Scale::percentiles(30_000)), ["0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"]);
-        assert_eq!(labels(&Scale::time([-0.3, 4.7].into_iter())), ["0", "2", "4"]);
+        assert_eq!(labels(&Scale::percentiles(30_000)), ["0", "90", "99", "99.9", "99.99"]);
+        assert_eq!(labels(&Scale::time([-0.3, 4.7].into_iter())), ["0", "1", "2", "3", "4"]);
     }
 
     #[test]

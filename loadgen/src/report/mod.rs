@@ -258,6 +258,16 @@ impl Report {
         report
     }
 
+    /// Reads the percentiles from the histograms again, after these have changed.
+    pub fn refresh_percentiles(&mut self) {
+        let Histograms { latency, service, handshake, schedule_lag } = &self.histograms;
+        self.latency_us = latency.quantiles();
+        self.service_us = service.quantiles();
+        self.handshake_us = handshake.quantiles();
+        self.schedule_lag_us = schedule_lag.quantiles().map(|lag| lag.p99);
+        self.schedule_lag_max_us = schedule_lag.quantiles().map(|lag| lag.max);
+    }
+
     /// Decides how the run went, by its own faults and by `fail_if`. With
     /// `allow_invalid` loadgen's own limits stay in the report and decide nothing.
     pub fn judge(&mut self, fail_if: &[Threshold], allow_invalid: bool) {
@@ -354,6 +364,11 @@ fn set_up(plan: &Plan) -> String {
         None => {}
     }
     parts.push(format!("{:.1} s", plan.duration.as_secs_f64()));
+    for (name, duration) in [("warm-up", plan.warm_up), ("cool-down", plan.cool_down)] {
+        if !duration.is_zero() {
+            parts.push(format!("{name} {:.1} s", duration.as_secs_f64()));
+        }
+    }
     parts.join(", ")
 }
 
