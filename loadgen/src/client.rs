@@ -18,6 +18,7 @@ use crate::limits::RESPONSE_HEAD_BYTES_MAX;
 use crate::payload::{Payload, Stamp};
 use crate::random::Random;
 use crate::target::Request;
+use crate::template::{Table, Values};
 
 /// Header fields that a response may have.
 const RESPONSE_HEADERS_MAX: usize = 64;
@@ -96,8 +97,8 @@ struct Handshake {
 
 impl Client {
     /// A client whose upgrade request is appended to `out`.
-    pub fn new(request: &Request, out: &mut Vec<u8>, random: &mut Random) -> Self {
-        let key = request.append(out, random.nonce());
+    pub fn new(request: &Request, values: Values, table: &Table, out: &mut Vec<u8>, random: &mut Random) -> Self {
+        let key = request.append(out, random.nonce(), values, table);
         let accept = handshake::accept_key(&key);
         let handshake = Handshake { accept, subprotocol: request.subprotocol.clone(), head: Vec::new() };
         Self { state: State::Handshake(Box::new(handshake)), reader: MessageReader::default() }

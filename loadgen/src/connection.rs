@@ -14,12 +14,17 @@ use wsgate::tls::{ClientStream, RECORD_PLAINTEXT_BYTES_MAX};
 
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::template::Values;
 
 /// A connection from the first SYN to the end.
 #[derive(Debug)]
 pub struct Connection {
     /// The worker's member that it belongs to.
     pub member: usize,
+    /// What it fills into templates.
+    pub values: Values,
+    /// It is open, and has been told that it is subscribed if it is to wait for that.
+    pub ready: bool,
     /// When it began to connect.
     pub begun: Time,
     /// The WebSocket side.
@@ -61,6 +66,8 @@ impl Connection {
         let stream = open_socket(address, source).map_err(Failure::connect)?;
         Ok(Self {
             member,
+            values: Values::default(),
+            ready: false,
             begun,
             client,
             out,

@@ -7,7 +7,9 @@ use wsgate::proto::frame::MessageKind;
 
 use crate::scenario::Pace;
 use crate::schedule::{Arrivals, Share};
+use crate::speech::Speech;
 use crate::target::{Request, Target};
+use crate::template::Values;
 use crate::tls::TlsPlan;
 
 /// Which scenario.
@@ -46,6 +48,8 @@ pub struct Plan {
     pub request: Request,
     /// The upgrade request of publishers.
     pub publisher_request: Request,
+    /// What clients say beside the payloads.
+    pub speech: Speech,
     /// How, for `wss://`.
     pub tls: Option<TlsPlan>,
     /// Connections; in a fan-out, subscribers.
@@ -95,6 +99,21 @@ impl Plan {
     /// All connections.
     pub fn connections_total(&self) -> usize {
         self.connections + self.publishers()
+    }
+
+    /// Who a worker's member is: its number within the run, and whether it publishes.
+    pub fn client(&self, worker: usize, member: usize) -> (usize, bool) {
+        let share = self.connection_share(worker);
+        match member.checked_sub(share.local_senders()) {
+            None => (share.sender(member), false),
+            Some(publisher) => (self.connections + self.publisher_share(worker).sender(publisher), true),
+        }
+    }
+
+    /// What a client fills into templates.
+    pub fn values(&self, worker: usize, member: usize) -> Values {
+        let (client, _) = self.client(worker, member);
+        Values { client: client as u32, topic: 0 }
     }
 
     /// The connections (subscribers, in a fan-out) of one worker.

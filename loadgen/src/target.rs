@@ -9,6 +9,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use crate::template::{Table, Template, Values};
+
 /// How long each of several addresses of a name is tried before the run.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -156,15 +158,19 @@ impl FromStr for Header {
 /// The upgrade request of a run: everything but the key is the same each time.
 #[derive(Clone, Debug)]
 pub struct Request {
-    before_key: Vec<u8>,
-    after_key: Vec<u8>,
+    before_key: Template,
+    after_key: &'static [u8],
     /// The subprotocol that is asked for; the server must choose it or none.
     pub subprotocol: Option<String>,
 }
 
 impl Request {
-    /// A request to `target`. A `Host` among the headers replaces the URL's.
-    pub fn new(target: &Target, headers: &[Header], subprotocol: Option<&str>) -> Self {
+    /// A request to `target`. A `Host` among the headers replaces the URL's. The path and
+    /// the headers are templates.
+    ///
+    /// # Errors
+    /// In words: what is wrong with a template.
+    pub fn new(target: &Target, headers: &[Header], subprotocol: Option<&str>, table: &Table) -> Result<Self, String> {
         let mut before_key = format!("GET {} HTTP/1.1\r\n", target.path);
         if !headers.iter().any(|header| header.name.eq_ignore_ascii_case("Host")) {
             before_key += &format!("Host: {}\r\n", target.authority());
@@ -177,19 +183,19 @@ impl Request {
             before_key += &format!("{name}: {value}\r\n");
         }
         before_key += "Sec-WebSocket-Key: ";
-        Self {
-            before_key: before_key.into_bytes(),
-            after_key: b"\r\n\r\n".to_vec(),
+        Ok(Self {
+            before_key: Template::parse(&before_key, table)?,
+            after_key: b"\r\n\r\n",
             subprotocol: subprotocol.map(str::to_owned),
-        }
+        })
     }
 
     /// Appends the request with a key made of `nonce`, and returns the key.
-    pub fn append(&self, out: &mut Vec<u8>, nonce: [u8; 16]) -> String {
+    pub fn append(&self, out: &mut Vec<u8>, nonce: [u8; 16], values: Values, table: &Table) -> String {
         let key = BASE64.encode(nonce);
-        out.extend_from_slice(&self.before_key);
+        self.before_key.append(out, values, table, |_| {});
         out.extend_from_slice(key.as_bytes());
-        out.extend_from_slice(&self.after_key);
+        out.extend_from_slice(self.after_key);
         key
     }
 }
@@ -200,6 +206,23 @@ mod tests {
     use wsgate::proto::http;
 
     use super::*;
+
+    const VALUES: Values = Values { client: 7, topic: 3 };
+
+    fn request(target: &Target, headers: &[Header], subprotocol: Option<&str>) -> Request {
+        Request::new(target, headers, subprotocol, &Table::default()).unwrap()
+    }
+
+    #[test]
+    fn path_and_headers_are_filled_in_for_each_client() {
+        let target: Target = "ws://a/room/{topic}?id={client}".parse().unwrap();
+        let mut bytes = Vec::new();
+        let request = request(&target, &["X-Id: {client}".parse().unwrap()], None);
+        request.append(&mut bytes, [0; 16], VALUES, &Table::default());
+        let head = http::parse(&bytes).unwrap();
+        assert_eq!((head.path, head.query), ("/room/3", "id=7"));
+        assert_eq!(head.single("X-Id").unwrap(), Some("7"));
+    }
 
     #[test]
     fn urls_are_read() {
@@ -241,7 +264,7 @@ mod tests {
         let target: Target = "ws://127.0.0.1:8000/chat?a".parse().unwrap();
         let headers = ["Origin: http://a".parse().unwrap(), "X-Key: b: c".parse().unwrap()];
         let mut bytes = Vec::new();
-        let key = Request::new(&target, &headers, Some("mqtt")).append(&mut bytes, [7; 16]);
+        let key = request(&target, &headers, Some("mqtt")).append(&mut bytes, [7; 16], VALUES, &Table::default());
         let request = http::parse(&bytes).unwrap();
         assert_eq!((request.path, request.query), ("/chat", "a"));
         assert_eq!(request.single("Host").unwrap(), Some("127.0.0.1:8000"));
@@ -254,7 +277,8 @@ mod tests {
     fn a_given_host_header_replaces_the_urls() {
         let mut bytes = Vec::new();
         let target = "ws://127.0.0.1:1/".parse().unwrap();
-        Request::new(&target, &["host: other".parse().unwrap()], None).append(&mut bytes, [0; 16]);
+        let headers = ["host: other".parse().unwrap()];
+        request(&target, &headers, None).append(&mut bytes, [0; 16], VALUES, &Table::default());
         assert_eq!(http::parse(&bytes).unwrap().single("Host").unwrap(), Some("other"));
     }
 

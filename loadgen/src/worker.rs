@@ -13,6 +13,7 @@ use mio::event::Event as Readiness;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 use wsgate::proto::close::CloseCode;
+use wsgate::proto::frame;
 use wsgate::time::Time;
 
 use crate::alarm::Alarm;
@@ -32,6 +33,7 @@ use crate::schedule::Window;
 use crate::self_check::SelfCheck;
 use crate::shared::{Command, Counters, Counts, Reporter, Stage};
 use crate::tally::{Connections, Outcome};
+use crate::template::Values;
 use crate::tls::TlsPlan;
 use wsgate::driver::clock::Clock;
 
@@ -282,19 +284,31 @@ impl Worker {
             let mut plaintext = std::mem::take(plaintext);
             let mut input = connection.read(&mut receive_buffer[..len], &mut plaintext, buffers)?;
             while let Some(event) = connection.client.next(&mut input, &mut connection.out, tools)? {
+                let mut becomes_ready = false;
                 match event {
                     Event::Message(_) if matches!(phase, Phase::Closing(_)) => {} // Too late to count.
-                    Event::Message(payload) => {
-                        if let Some(stamp) = setup.scenario.message(connection.member, payload, now) {
-                            let kind = setup.plan.message_kind;
-                            client::append_message(&mut connection.out, kind, &setup.payload, stamp, &mut tools.random);
+                    Event::Message(message) => {
+                        let Setup { plan, payload, scenario, .. } = &mut *setup;
+                        if !plan.speech.answers.is_empty() {
+                            plan.speech.answer(&mut connection.out, message, plan.message_kind, &mut tools.random);
+                        }
+                        if connection.ready {
+                            for part in payload.parts(message) {
+                                if let Some(stamp) = scenario.message(connection.member, part, now) {
+                                    let Connection { out, values, .. } = connection;
+                                    append(out, plan, payload, stamp, *values, &mut tools.random);
+                                }
+                            }
+                        } else {
+                            becomes_ready = plan.speech.confirms(message);
                         }
                     }
                     Event::Control => {}
                     Event::Opened => {
-                        slots[connection.member] = slot as u32;
-                        setup.connector.ended(true);
-                        setup.scenario.opened(connection.member);
+                        let Plan { speech, message_kind, .. } = &*setup.plan;
+                        let (_, publishes) = setup.plan.client(setup.reporter.worker, connection.member);
+                        let Connection { out, values, .. } = connection;
+                        becomes_ready = speech.open(out, *values, !publishes, *message_kind, &mut tools.random);
                         outcome.connections.opened += 1;
                         outcome.connections.handshakes.record(now.0 - connection.begun.0);
                     }
@@ -303,6 +317,12 @@ impl Worker {
                         let _ = connection.flush(&mut tools.buffers); // Our answer; the server may be gone already.
                         return Err(Failure::ClosedByServer { code: code.map(|code| code.0), reason }.into());
                     }
+                }
+                if becomes_ready {
+                    connection.ready = true;
+                    slots[connection.member] = slot as u32;
+                    setup.connector.ended(true);
+                    setup.scenario.opened(connection.member);
                 }
             }
             tools.plaintext = plaintext;
@@ -359,7 +379,7 @@ impl Worker {
             self.self_check.count_blocked();
         }
         let Setup { plan, payload, .. } = &self.setup;
-        client::append_message(&mut connection.out, plan.message_kind, payload, stamp, &mut self.tools.random);
+        append(&mut connection.out, plan, payload, stamp, connection.values, &mut self.tools.random);
         if !connection.dirty {
             connection.dirty = true;
             self.dirty.push(slot);
@@ -373,11 +393,14 @@ impl Worker {
         let now = self.setup.clock.now();
         while let Some(deadline) = self.setup.connector.overdue(now) {
             let late = self.connections.get(deadline.slot).filter(|connection| connection.member == deadline.member);
-            if let Some(connection) = late.filter(|connection| !connection.client.is_open()) {
+            if let Some(connection) = late.filter(|connection| !connection.ready) {
                 let timeout = self.setup.plan.handshake_timeout;
-                let failure = match connection.is_connected() {
-                    true => Failure::HandshakeTimeout(timeout),
-                    false => Failure::ConnectTimeout(timeout),
+                let failure = match (&self.setup.plan.speech.subscribed, connection.is_connected()) {
+                    (Some(text), true) if connection.client.is_open() => {
+                        Failure::SubscribeTimeout { text: text.clone(), timeout }
+                    }
+                    (_, true) => Failure::HandshakeTimeout(timeout),
+                    (_, false) => Failure::ConnectTimeout(timeout),
                 };
                 self.end(deadline.slot, End::Failed(failure));
             }
@@ -393,22 +416,19 @@ impl Worker {
 
     fn connect(&mut self, member: usize) -> Result<(), Failure> {
         let Setup { plan, address, clock, poll, connector, reporter, .. } = &mut self.setup;
-        let share = plan.connection_share(reporter.worker);
-        let (request, number) = match member.checked_sub(share.local_senders()) {
-            None => (&plan.request, share.sender(member)),
-            Some(publisher) => {
-                (&plan.publisher_request, plan.connections + plan.publisher_share(reporter.worker).sender(publisher))
-            }
-        };
+        let (number, publishes) = plan.client(reporter.worker, member);
+        let values = plan.values(reporter.worker, member);
+        let request = if publishes { &plan.publisher_request } else { &plan.request };
         let source = (!plan.sources.is_empty()).then(|| plan.sources[number % plan.sources.len()]);
         let mut out = self.spares.pop().unwrap_or_default();
-        let client = Client::new(request, &mut out, &mut self.tools.random);
+        let client = Client::new(request, values, &plan.speech.table, &mut out, &mut self.tools.random);
         let begun = clock.now();
         let mut tls = plan.tls.as_ref().map(TlsPlan::connect).transpose()?;
         if let Some(tls) = &mut tls {
             tls.begin(&mut self.tools.buffers)?;
         }
         let mut connection = Connection::connect(member, begun, *address, source, client, out, tls)?;
+        connection.values = values;
         let entry = self.connections.vacant_entry();
         let slot = entry.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -486,6 +506,17 @@ impl Worker {
         let Connections { opened, failures, .. } = &self.outcome.connections;
         let counts = Counts { opened: *opened, failed: failures.total(), sent, received };
         self.setup.counters[self.setup.reporter.worker].publish(counts);
+    }
+}
+
+/// Appends a payload, with the words around it if there are any.
+fn append(out: &mut Vec<u8>, plan: &Plan, payload: &Payload, stamp: Stamp, values: Values, random: &mut Random) {
+    match &plan.speech.message {
+        None => client::append_message(out, plan.message_kind, payload, stamp, random),
+        Some(template) => {
+            let text = plan.speech.wrap(template, payload, stamp, values);
+            frame::append_client(out, plan.message_kind.opcode(), random.mask_key(), &text);
+        }
     }
 }
 

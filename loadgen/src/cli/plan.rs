@@ -46,7 +46,12 @@ pub(super) fn build(
     common: Common,
 ) -> Result<Plan, String> {
     let publishers = if let Kind::Fanout { publishers } = kind { publishers } else { 0 };
-    let request = |target: &Target| Request::new(target, &common.clients.header, common.clients.subprotocol.as_deref());
+    let message = load.as_ref().and_then(|load| load.message.as_deref());
+    let speech = common.clients.speech(message).map_err(|text| text + "\n")?;
+    let request = |target: &Target| {
+        let Clients { header, subprotocol, .. } = &common.clients;
+        Request::new(target, header, subprotocol.as_deref(), &speech.table).map_err(|text| text + "\n")
+    };
     // More threads than connections would have nothing to do.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = common.threads.map_or(cores.min(THREADS_DEFAULT_MAX), usize::from);
@@ -57,8 +62,9 @@ pub(super) fn build(
     let tls = common.clients.tls_plan(&urls.target)?;
     Ok(Plan {
         kind,
-        request: request(&urls.target),
-        publisher_request: request(&urls.target.with_query(urls.publisher_query.as_deref().unwrap_or_default())),
+        request: request(&urls.target)?,
+        publisher_request: request(&urls.target.with_query(urls.publisher_query.as_deref().unwrap_or_default()))?,
+        speech,
         target: urls.target,
         tls,
         connections,

@@ -42,9 +42,15 @@ impl Run {
 
 /// Runs `loadgen SCENARIO ws://ADDRESS/ ARGUMENTS --json`.
 pub fn loadgen(scenario: &str, server: SocketAddr, arguments: &str) -> Run {
+    loadgen_with(scenario, server, "/", arguments, &[])
+}
+
+/// The same with a path, and with arguments that have spaces of their own.
+pub fn loadgen_with(scenario: &str, server: SocketAddr, path: &str, arguments: &str, more: &[&str]) -> Run {
     let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
-        .args([scenario, &format!("ws://{server}/"), "--json"])
+        .args([scenario, &format!("ws://{server}{path}"), "--json"])
         .args(arguments.split_whitespace())
+        .args(more)
         .output()
         .unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
