@@ -77,6 +77,18 @@ impl Connector {
         Some(self.next - 1)
     }
 
+    /// Whether one more handshake may begin now that is none of the ramp's; it has then.
+    pub fn admit(&mut self) -> bool {
+        let admits = self.under_way < HANDSHAKES_PENDING_MAX;
+        self.under_way += usize::from(admits);
+        admits
+    }
+
+    /// The handshake that was admitted does not begin.
+    pub fn withdraw(&mut self) {
+        self.under_way -= 1;
+    }
+
     /// The connect of `member` is under way, in `slot`.
     pub fn begun(&mut self, slot: usize, member: usize, now: Time) {
         self.deadlines.push_back(Deadline { slot, member, at: now + self.timeout });

@@ -2,10 +2,8 @@
 //! payload, and in answer to the server's own words.
 
 use memchr::memmem;
-use wsgate::proto::frame::{self, MessageKind};
 
 use crate::payload::{Payload, Stamp};
-use crate::random::Random;
 use crate::template::{Table, Template, Values};
 
 /// The words of a run. All templates are valid; nothing is said by default.
@@ -26,21 +24,14 @@ pub struct Speech {
 }
 
 impl Speech {
-    /// Appends what a client says when it has opened; whether it is ready then.
-    pub fn open(
-        &self,
-        out: &mut Vec<u8>,
-        values: Values,
-        subscribes: bool,
-        kind: MessageKind,
-        random: &mut Random,
-    ) -> bool {
+    /// Says what a client says when it has opened; whether it is ready then.
+    pub fn open(&self, say: &mut dyn FnMut(&[u8]), values: Values, subscribes: bool) -> bool {
         let subscribe = if subscribes { &self.subscribe[..] } else { &[] };
         let mut text = Vec::new();
         for template in self.first.iter().chain(subscribe) {
             text.clear();
             template.append(&mut text, values, &self.table, |_| {});
-            frame::append_client(out, kind.opcode(), random.mask_key(), &text);
+            say(&text);
         }
         !subscribes || self.subscribed.is_none()
     }
@@ -50,19 +41,22 @@ impl Speech {
         self.subscribed.as_ref().is_none_or(|text| memmem::find(message, text.as_bytes()).is_some())
     }
 
-    /// Appends what the message is to be answered with, if anything.
-    pub fn answer(&self, out: &mut Vec<u8>, message: &[u8], kind: MessageKind, random: &mut Random) {
+    /// Says what the message is to be answered with, if anything.
+    pub fn answer(&self, message: &[u8], say: &mut dyn FnMut(&[u8])) {
         for (text, answer) in &self.answers {
             if memmem::find(message, text.as_bytes()).is_some() {
-                frame::append_client(out, kind.opcode(), random.mask_key(), answer.as_bytes());
+                say(answer.as_bytes());
             }
         }
     }
 
-    /// The text around a payload, and the payload in it.
-    pub fn wrap(&self, template: &Template, payload: &Payload, stamp: Stamp, values: Values) -> Vec<u8> {
+    /// The payload, and the text around it if there is any.
+    pub fn wrap(&self, payload: &Payload, stamp: Stamp, values: Values) -> Vec<u8> {
         let mut text = Vec::with_capacity(2 * payload.bytes());
-        template.append(&mut text, values, &self.table, |out| payload.append(out, stamp));
+        match &self.message {
+            None => payload.append(&mut text, stamp),
+            Some(template) => template.append(&mut text, values, &self.table, |out| payload.append(out, stamp)),
+        }
         text
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use crate::deflate;
 use crate::template::{Table, Template, Values};
 
 /// How long each of several addresses of a name is tried before the run.
@@ -45,6 +46,32 @@ impl Target {
         };
         let open = |address: &&SocketAddr| TcpStream::connect_timeout(address, PROBE_TIMEOUT).is_ok();
         Ok(addresses.iter().find(open).copied().unwrap_or(first))
+    }
+
+    /// A `http://` URL, to which back ends publish.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn parse_http(url: &str) -> Result<Self, String> {
+        let rest = url.strip_prefix("http://").ok_or_else(|| format!("{url:?} does not begin with http://"))?;
+        format!("ws://{rest}").parse().map_err(|error: TargetError| error.to_string())
+    }
+
+    /// Path and query.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The lines of these headers, and of `Host` unless it is among them.
+    pub fn header_lines(&self, headers: &[Header]) -> String {
+        let mut lines = String::new();
+        if !headers.iter().any(|header| header.name.eq_ignore_ascii_case("Host")) {
+            lines += &format!("Host: {}\r\n", self.authority());
+        }
+        for Header { name, value } in headers {
+            lines += &format!("{name}: {value}\r\n");
+        }
+        lines
     }
 
     /// Whether it is spoken to over TLS.
@@ -159,9 +186,10 @@ impl FromStr for Header {
 #[derive(Clone, Debug)]
 pub struct Request {
     before_key: Template,
-    after_key: &'static [u8],
     /// The subprotocol that is asked for; the server must choose it or none.
     pub subprotocol: Option<String>,
+    /// permessage-deflate is offered; the server may choose it.
+    pub offers_deflate: bool,
 }
 
 impl Request {
@@ -171,23 +199,23 @@ impl Request {
     /// # Errors
     /// In words: what is wrong with a template.
     pub fn new(target: &Target, headers: &[Header], subprotocol: Option<&str>, table: &Table) -> Result<Self, String> {
-        let mut before_key = format!("GET {} HTTP/1.1\r\n", target.path);
-        if !headers.iter().any(|header| header.name.eq_ignore_ascii_case("Host")) {
-            before_key += &format!("Host: {}\r\n", target.authority());
-        }
+        let mut before_key = format!("GET {} HTTP/1.1\r\n{}", target.path, target.header_lines(headers));
         before_key += "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n";
         if let Some(subprotocol) = subprotocol {
             before_key += &format!("Sec-WebSocket-Protocol: {subprotocol}\r\n");
         }
-        for Header { name, value } in headers {
-            before_key += &format!("{name}: {value}\r\n");
-        }
         before_key += "Sec-WebSocket-Key: ";
         Ok(Self {
             before_key: Template::parse(&before_key, table)?,
-            after_key: b"\r\n\r\n",
             subprotocol: subprotocol.map(str::to_owned),
+            offers_deflate: false,
         })
+    }
+
+    /// The same, offering permessage-deflate.
+    pub fn with_deflate(mut self) -> Self {
+        self.offers_deflate = true;
+        self
     }
 
     /// Appends the request with a key made of `nonce`, and returns the key.
@@ -195,7 +223,11 @@ impl Request {
         let key = BASE64.encode(nonce);
         self.before_key.append(out, values, table, |_| {});
         out.extend_from_slice(key.as_bytes());
-        out.extend_from_slice(self.after_key);
+        if self.offers_deflate {
+            out.extend_from_slice(b"\r\nSec-WebSocket-Extensions: ");
+            out.extend_from_slice(deflate::OFFER.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n\r\n");
         key
     }
 }

@@ -41,6 +41,9 @@ pub(super) struct Clients {
     /// Subprotocol to ask for
     #[arg(long, value_name = "NAME", value_parser = token)]
     pub(super) subprotocol: Option<String>,
+    /// Offer permessage-deflate; messages are compressed both ways where the server accepts
+    #[arg(long)]
+    pub(super) compression: bool,
     /// Address to connect from, or an IPv4 range such as 127.0.0.2-127.0.0.20; each has about 28,000 ports
     #[arg(long, value_name = "IP[-IP]", value_parser = sources)]
     pub(super) source: Option<Sources>,

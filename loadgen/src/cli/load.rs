@@ -55,10 +55,14 @@ pub(super) enum ArrivalsArg {
 
 impl Load {
     pub(super) fn arrivals(&self) -> Arrivals {
-        match self.arrivals {
-            ArrivalsArg::Constant => Arrivals::Constant,
-            ArrivalsArg::Poisson => Arrivals::Poisson { seed: self.seed.unwrap_or_else(random_seed) },
-        }
+        arrivals(self.arrivals, self.seed)
+    }
+}
+
+pub(super) fn arrivals(kind: ArrivalsArg, seed: Option<u64>) -> Arrivals {
+    match kind {
+        ArrivalsArg::Constant => Arrivals::Constant,
+        ArrivalsArg::Poisson => Arrivals::Poisson { seed: seed.unwrap_or_else(random_seed) },
     }
 }
 

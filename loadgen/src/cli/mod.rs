@@ -8,11 +8,16 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use self::churn::Churn;
 use self::echo::Echo;
 use self::fanout::Fanout;
 use self::idle::Idle;
+use self::slow::Slow;
+use self::storm::Storm;
 use crate::plan::Plan;
+use crate::scenario::Pace;
 
+mod churn;
 mod client;
 mod echo;
 mod fanout;
@@ -20,6 +25,8 @@ mod idle;
 mod load;
 mod output;
 mod plan;
+mod slow;
+mod storm;
 mod values;
 
 pub use self::output::OutputArgs;
@@ -51,7 +58,11 @@ Exit codes:
      failed
   2  wrong usage, or more connections than this process may open
   3  not one connection could be opened
-  4  loadgen itself failed";
+  4  loadgen itself failed
+  5  a condition of --fail-if was met, or could not be judged
+  6  INVALID: loadgen itself was the limit, so the figures say little about
+     the server
+  When several apply: 3 before 6 before 1 before 5.";
 
 /// Opens thousands of WebSocket clients against any server and reports latency,
 /// throughput, and what was lost, duplicated or out of order.
@@ -76,6 +87,15 @@ enum Scenario {
     /// Open connections and hold them; pings are answered
     #[command(after_help = idle::EXAMPLES)]
     Idle(Idle),
+    /// Clients connect at a rate and leave; latency is that of handshakes
+    #[command(after_help = churn::EXAMPLES)]
+    Churn(Churn),
+    /// All connections drop at once and come back: how long until all are served?
+    #[command(after_help = storm::EXAMPLES)]
+    Storm(Storm),
+    /// A fan-out in which some subscribers stop reading
+    #[command(after_help = slow::EXAMPLES)]
+    Slow(Slow),
 }
 
 impl Cli {
@@ -86,18 +106,29 @@ impl Cli {
             Some(Scenario::Echo(echo)) => echo.common.output.clone(),
             Some(Scenario::Fanout(fanout)) => fanout.common.output.clone(),
             Some(Scenario::Idle(idle)) => idle.common.output.clone(),
+            Some(Scenario::Churn(churn)) => churn.common.output.clone(),
+            Some(Scenario::Storm(storm)) => storm.common.output.clone(),
+            Some(Scenario::Slow(slow)) => slow.fanout.common.output.clone(),
         }
     }
 
     /// The run that was asked for. An error carries the text for the user.
     pub fn into_plan(self) -> Result<Plan, clap::Error> {
+        let output = self.output();
         let plan = match self.scenario {
             None => Ok(fanout::default_plan()),
             Some(Scenario::Echo(echo)) => echo.into_plan(),
             Some(Scenario::Fanout(fanout)) => fanout.into_plan(),
             Some(Scenario::Idle(idle)) => idle.into_plan(),
+            Some(Scenario::Churn(churn)) => churn.into_plan(),
+            Some(Scenario::Storm(storm)) => storm.into_plan(),
+            Some(Scenario::Slow(slow)) => slow.into_plan(),
         };
-        plan.and_then(|plan| plan::check(&plan).map(|()| plan))
+        let check = |plan: &Plan| {
+            plan::check(plan)?;
+            output.check(matches!(plan.pace, Some(Pace::Open { .. })))
+        };
+        plan.and_then(|plan| check(&plan).map(|()| plan))
             .map_err(|text| Cli::command().error(ErrorKind::ValueValidation, text))
     }
 }
