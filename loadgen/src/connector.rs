@@ -161,6 +161,18 @@ mod tests {
     }
 
     #[test]
+    fn handshakes_beside_the_ramp_share_its_bound() {
+        let mut connector = connector(1, 1e7);
+        assert_eq!(connector.next(Time(0)), Some(0));
+        assert_eq!(std::iter::from_fn(|| connector.admit().then_some(())).count(), HANDSHAKES_PENDING_MAX - 1);
+        connector.withdraw();
+        assert!(connector.admit() && !connector.admit());
+        assert!(!connector.is_done());
+        (0..HANDSHAKES_PENDING_MAX).for_each(|_| connector.ended(true));
+        assert!(connector.is_done());
+    }
+
+    #[test]
     fn a_server_that_is_not_there_is_not_tried_for_every_member() {
         let mut connector = connector(10_000, 1e7);
         let mut tried = 0;

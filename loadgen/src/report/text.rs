@@ -1,5 +1,6 @@
 //! The report as text for people.
 
+use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
 
 use super::Report;
@@ -45,8 +46,14 @@ pub(super) fn write(out: &mut String, report: &Report) -> fmt::Result {
 }
 
 fn write_counts(out: &mut String, report: &Report) -> fmt::Result {
-    let all = if report.opened == report.connections as u64 { "" } else { " (of those asked for)" };
-    row(out, "connections", report.opened, &format!("of {} opened{all}", grouped(report.connections as u64)))?;
+    let asked = grouped(report.connections as u64);
+    let remark = match report.opened.cmp(&(report.connections as u64)) {
+        Ordering::Less => format!("of {asked} opened (of those asked for)"),
+        Ordering::Equal => format!("of {asked} opened"),
+        // They come and go.
+        Ordering::Greater => format!("opened, at most {asked} at once"),
+    };
+    row(out, "connections", report.opened, &remark)?;
     if report.dropped > 0 {
         row(out, "dropped", report.dropped, "ended before the run did")?;
     }

@@ -5,7 +5,7 @@ use mio::{Interest, Token};
 use wsgate::proto::close::CloseCode;
 use wsgate::time::Time;
 
-use super::{End, NO_SLOT, Phase, Worker, recycle};
+use super::{End, NO_SLOT, Phase, Setup, Worker, recycle};
 use crate::client::Client;
 use crate::connection::{Connection, Peer};
 use crate::failure::Failure;

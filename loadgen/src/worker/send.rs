@@ -1,6 +1,6 @@
 //! What leaves: messages that are due are queued, and each connection written once.
 
-use super::{End, Phase, Worker, recycle};
+use super::{End, Phase, Setup, Worker, recycle};
 use crate::connection::Peer;
 use crate::conversation::append;
 use crate::failure::Failure;
