@@ -14,7 +14,8 @@ fn tools() -> Tools {
 fn client(tools: &mut Tools, subprotocol: Option<&str>) -> (Client, String) {
     let target: Target = "ws://127.0.0.1:8000/echo".parse().unwrap();
     let mut out = Vec::new();
-    let client = Client::new(&Request::new(&target, &[], subprotocol), &mut out, &mut tools.random);
+    let request = Request::new(&target, &[], subprotocol, &Table::default()).unwrap();
+    let client = Client::new(&request, Values::default(), &Table::default(), &mut out, &mut tools.random);
     let request = http::parse(&out).unwrap();
     let key = request.single("Sec-WebSocket-Key").unwrap().unwrap().to_owned();
     (client, key)

@@ -61,7 +61,9 @@ const FIGURES: [(&str, Unit, Read); 12] = [
     ("from actual send p99", Unit::Micros, |report| report.service_us.map(|service| service.p99)),
     ("handshake p99", Unit::Micros, |report| report.handshake_us.map(|handshake| handshake.p99)),
     ("lost", Unit::Count, |report| Some(report.lost as f64)),
-    ("other faults", Unit::Count, |report| Some((report.duplicated + report.reordered + report.corrupted) as f64)),
+    ("other faults", Unit::Count, |report| {
+        Some((report.duplicated + report.reordered + report.corrupted + report.misdelivered) as f64)
+    }),
     ("errors", Unit::Count, |report| Some(report.errors as f64)),
 ];
 

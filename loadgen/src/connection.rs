@@ -14,16 +14,24 @@ use wsgate::tls::{ClientStream, RECORD_PLAINTEXT_BYTES_MAX};
 
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::publisher::Publisher;
+use crate::template::Values;
 
 /// A connection from the first SYN to the end.
 #[derive(Debug)]
 pub struct Connection {
     /// The worker's member that it belongs to.
     pub member: usize,
+    /// It publishes, and does not subscribe.
+    pub publishes: bool,
+    /// What it fills into templates.
+    pub values: Values,
+    /// It is open, and has been told that it is subscribed if it is to wait for that.
+    pub ready: bool,
     /// When it began to connect.
     pub begun: Time,
-    /// The WebSocket side.
-    pub client: Client,
+    /// Who speaks on it.
+    pub peer: Peer,
     /// What is to be written; the first `written` bytes of it are.
     pub out: Vec<u8>,
     written: usize,
@@ -34,6 +42,35 @@ pub struct Connection {
     connected: bool,
     stream: TcpStream,
     tls: Option<Box<ClientStream>>,
+}
+
+/// Who speaks on a connection.
+#[derive(Debug)]
+pub enum Peer {
+    /// A WebSocket client.
+    WebSocket(Client),
+    /// A back end that publishes over HTTP.
+    Publisher(Box<Publisher>),
+}
+
+impl Peer {
+    /// WebSocket messages may be sent.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::WebSocket(client) if client.is_open())
+    }
+
+    /// It has asked the server to end the connection.
+    pub fn is_closing(&self) -> bool {
+        matches!(self, Self::WebSocket(client) if client.is_closing())
+    }
+
+    /// Both sides have said that they end it; HTTP needs no words for that.
+    pub fn is_closed(&self) -> bool {
+        match self {
+            Self::WebSocket(client) => client.is_closed(),
+            Self::Publisher(_) => true,
+        }
+    }
 }
 
 /// What reading gave.
@@ -48,21 +85,24 @@ pub enum Received {
 }
 
 impl Connection {
-    /// Begins to connect. `out` holds the client's request; `tls` is a new stream.
+    /// Begins to connect. `receive_buffer`: bytes that the kernel is to take at most; `out` holds the client's request; `tls` is a new stream.
     pub fn connect(
-        member: usize,
         begun: Time,
         address: SocketAddr,
         source: Option<IpAddr>,
-        client: Client,
+        receive_buffer: Option<usize>,
+        peer: Peer,
         out: Vec<u8>,
         tls: Option<ClientStream>,
     ) -> Result<Self, Failure> {
-        let stream = open_socket(address, source).map_err(Failure::connect)?;
+        let stream = open_socket(address, source, receive_buffer).map_err(Failure::connect)?;
         Ok(Self {
-            member,
+            member: 0,
+            publishes: false,
+            values: Values::default(),
+            ready: false,
             begun,
-            client,
+            peer,
             out,
             written: 0,
             blocked: false,
@@ -206,10 +246,13 @@ impl Connection {
     }
 }
 
-fn open_socket(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+fn open_socket(address: SocketAddr, source: Option<IpAddr>, receive_buffer: Option<usize>) -> io::Result<TcpStream> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
+    if let Some(bytes) = receive_buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
     if let Some(source) = source {
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }

@@ -9,14 +9,16 @@
 //!                      connector  who connects next, and how fast
 //!                      connection one socket and its client
 //!                      client     WebSocket, sans-IO
+//!                      publisher  HTTP, sans-IO
+//!                      conversation  what a client hears and says
 //!                      tls        for wss://, on wsgate's
 //!                      scenario   what is sent when, what was received, sans-IO
 //! handover -> series      what was counted, second by second
 //! report <- series, tally, latency, failure; threshold
 //! ```
 //!
-//! Sockets, clocks and threads are met in `worker`, `connection`, `alarm`,
-//! `clock`, `files` and `run` only. Everything else takes the time and the bytes
+//! Sockets, clocks, threads and signals are met in `worker`, `connection`, `alarm`,
+//! `files`, `interrupt`, `self_check` and `run` only. Everything else takes the time and the bytes
 //! as arguments and is tested without either.
 
 pub mod alarm;
@@ -25,11 +27,14 @@ pub mod client;
 pub mod compare;
 pub mod connection;
 pub mod connector;
+pub mod conversation;
+pub mod deflate;
 pub mod failure;
 pub mod files;
 pub mod handover;
 pub mod hdr_log;
 pub mod html;
+pub mod interrupt;
 pub mod latency;
 pub mod limits;
 pub mod merge;
@@ -42,6 +47,7 @@ pub mod plan;
 pub mod profile;
 pub mod progress;
 pub mod prometheus;
+pub mod publisher;
 pub mod random;
 pub mod report;
 pub mod run;
@@ -50,9 +56,11 @@ pub mod schedule;
 pub mod self_check;
 pub mod series;
 pub mod shared;
+pub mod speech;
 pub mod statistics;
 pub mod tally;
 pub mod target;
+pub mod template;
 pub mod threshold;
 pub mod timeline;
 pub mod tls;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use loadgen::cli::{Cli, OutputArgs};
+use loadgen::interrupt::Interrupt;
 use loadgen::origin::Origin;
 use loadgen::outputs::Outputs;
 use loadgen::plan::Plan;
@@ -28,7 +29,11 @@ fn main() -> ExitCode {
         Ok(opened) => opened,
         Err(error) => return fail(&error, EXIT_USAGE),
     };
-    let mut report = match run::run(plan.clone(), &mut watches) {
+    let interrupt = match Interrupt::by_signal() {
+        Ok(interrupt) => interrupt,
+        Err(error) => return fail(&format!("cannot listen for signals: {error}"), EXIT_INTERNAL),
+    };
+    let mut report = match run::run(plan.clone(), &mut watches, &interrupt) {
         Ok(report) => report,
         Err(error) => {
             let code = match error {

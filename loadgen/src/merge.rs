@@ -85,9 +85,15 @@ fn add(sum: &mut Report, other: &Report) {
     sum.duplicated += other.duplicated;
     sum.reordered += other.reordered;
     sum.corrupted += other.corrupted;
+    sum.misdelivered += other.misdelivered;
     sum.foreign += other.foreign;
     sum.errors += other.errors;
     sum.close_unanswered += other.close_unanswered;
+    sum.recovery_seconds.extend_from_slice(&other.recovery_seconds);
+    sum.stalled += other.stalled;
+    for (kind, count) in &other.stalled_by_end {
+        *sum.stalled_by_end.entry(kind.clone()).or_default() += count;
+    }
     sum.rate += other.rate;
     sum.received_rate += other.received_rate;
     sum.target_rate = sum.target_rate.zip(other.target_rate).map(|(a, b)| a + b);

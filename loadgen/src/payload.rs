@@ -13,6 +13,7 @@
 //! text. The check covers the fields; the padding is the same for all messages of
 //! a run, at an offset that depends on the check.
 
+use memchr::memmem;
 use wsgate::time::Time;
 
 use crate::limits::CONNECTIONS_MAX;
@@ -77,6 +78,8 @@ pub struct Payload {
     bytes: usize,
     /// Bytes of the fields.
     fields: usize,
+    /// What every message begins with: the run.
+    marker: [u8; 2],
     padding: Vec<u8>,
 }
 
@@ -90,7 +93,10 @@ impl Payload {
         let padding = (0..(bytes - fields + PADDING_OFFSETS) as u64)
             .map(|i| ALPHABET[(mix(i / 8) >> (i % 8 * 8)) as usize & 63])
             .collect();
-        Self { run: run & 0xfff, bytes, fields, padding }
+        let run = run & 0xfff;
+        let mut marker = [0; 2];
+        put(&mut marker, u64::from(run));
+        Self { run, bytes, fields, marker, padding }
     }
 
     /// Bytes of every message.
@@ -135,6 +141,18 @@ impl Payload {
         }
     }
 
+    /// The payloads in a message: itself, or those that the server has put among words
+    /// of its own. A message without any is one part, too: nothing goes unseen.
+    pub fn parts<'a>(&'a self, message: &'a [u8]) -> Parts<'a> {
+        Parts { payload: self, rest: Some(message), found: false, is_bare: message.len() == self.bytes }
+    }
+
+    /// Where the first payload whose fields are whole begins.
+    fn find(&self, message: &[u8]) -> Option<usize> {
+        memmem::find_iter(message, &self.marker)
+            .find(|&at| self.fields(&message[at..]).is_some_and(|(run, ..)| run == self.run))
+    }
+
     /// The fields at the beginning of `payload`, if they are whole: the run, the stamp,
     /// and the check.
     fn fields(&self, payload: &[u8]) -> Option<(u32, Stamp, u64)> {
@@ -153,6 +171,37 @@ impl Payload {
 
     fn padding(&self, check: u64) -> &[u8] {
         &self.padding[check as usize % PADDING_OFFSETS..][..self.bytes - self.fields]
+    }
+}
+
+/// See [`Payload::parts`].
+#[derive(Debug)]
+pub struct Parts<'a> {
+    payload: &'a Payload,
+    rest: Option<&'a [u8]>,
+    found: bool,
+    /// The message is as long as a payload, so that it is one, or a damaged one.
+    is_bare: bool,
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let rest = self.rest.take()?;
+        if self.is_bare {
+            return Some(rest);
+        }
+        match self.payload.find(rest) {
+            None if self.found => None,
+            None => Some(rest),
+            Some(at) => {
+                self.found = true;
+                let (part, after) = rest[at..].split_at(self.payload.bytes.min(rest.len() - at));
+                self.rest = (!after.is_empty()).then_some(after);
+                Some(part)
+            }
+        }
     }
 }
 
@@ -250,6 +299,28 @@ mod tests {
         message[99] ^= 1;
         assert_eq!(payload.read(&message), Reading::Corrupted(Some(Stamp { sequence: 5, ..STAMP })));
         assert_eq!(payload.read(&message[..99]), Reading::Corrupted(Some(Stamp { sequence: 5, ..STAMP })));
+    }
+
+    #[test]
+    fn payloads_are_found_among_other_words() {
+        let payload = Payload::new(3, 64, true);
+        let stamps = [1, 2, 3].map(|sequence| Stamp { sequence, ..STAMP });
+        let [a, b, c] = stamps.map(|stamp| String::from_utf8(written(&payload, stamp)).unwrap());
+        // The marker alone, before and within, is no payload.
+        let marker = String::from_utf8(payload.marker.to_vec()).unwrap();
+        let text = format!("{marker}{marker}{{\"data\":\"{a}\"}}\r\n{marker}MSG 64\r\n{b}{c}\r\n");
+        let read: Vec<_> = payload.parts(text.as_bytes()).map(|part| payload.read(part)).collect();
+        assert_eq!(read, stamps.map(Reading::Ours));
+        let cut: Vec<_> = payload.parts(&text.as_bytes()[..70]).map(|part| payload.read(part)).collect();
+        assert_eq!(cut, [Reading::Corrupted(Some(stamps[0]))]);
+    }
+
+    #[test]
+    fn a_message_without_payload_is_one_part() {
+        let payload = Payload::new(3, 64, true);
+        for message in [&b"welcome"[..], b"", &[b'A'; 64], &[b'A'; 65]] {
+            assert_eq!(payload.parts(message).collect::<Vec<_>>(), [message]);
+        }
     }
 
     #[test]

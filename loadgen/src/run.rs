@@ -15,12 +15,13 @@ use wsgate::time::Time;
 use crate::connector::Connector;
 use crate::files::{self, TooFewFiles};
 use crate::handover::{Handover, Return};
+use crate::interrupt::Interrupt;
 use crate::limits::{PROGRESS_INTERVAL, START_LEAD, SUBSCRIBE_LEAD};
 use crate::payload::Payload;
 use crate::plan::{Kind, Plan};
 use crate::random::Random;
 use crate::report::Report;
-use crate::scenario::{Pace, Scenario, echo::Echo, fanout, fanout::Fanout, idle::Idle};
+use crate::scenario::{Pace, Scenario, churn::Churn, echo::Echo, fanout, fanout::Fanout, idle::Idle, storm::Storm};
 use crate::schedule::{Pacer, Window};
 use crate::self_check;
 use crate::series::Series;
@@ -58,17 +59,24 @@ pub enum RunError {
 }
 
 /// Runs the plan, showing `watch` how it goes on.
-pub fn run(plan: Plan, watch: &mut dyn Watch) -> Result<Report, RunError> {
+/// It ends early if `interrupt` asks for it.
+pub fn run(plan: Plan, watch: &mut dyn Watch, interrupt: &Interrupt) -> Result<Report, RunError> {
     files::raise_limit(plan.connections_total(), plan.threads)?;
     let resolved = plan.target.resolve();
     let address = resolved.map_err(|error| RunError::Resolve { url: plan.target.to_string(), error })?;
-    let mut crew = Crew::start(Arc::new(plan), address).map_err(RunError::Start)?;
+    let publish = plan.publish.as_ref().map(|publish| (publish.target.resolve(), publish.target.to_string()));
+    let publish_address = publish
+        .map(|(resolved, url)| {
+            resolved.map_err(|error| RunError::Resolve { url: url.replacen("ws", "http", 1), error })
+        })
+        .transpose()?;
+    let mut crew = Crew::start(Arc::new(plan), address, publish_address, interrupt).map_err(RunError::Start)?;
 
     crew.wait_for(Stage::Connected, None, watch);
-    if crew.counts().opened > 0 {
+    if (crew.counts().opened > 0 || !crew.plan.connects_first()) && !crew.interrupted {
         crew.send(watch);
     }
-    let window = crew.window;
+    let (window, interrupted) = (crew.window, crew.interrupted);
     crew.order(Command::Close);
     crew.wait_for(Stage::Ended, None, watch);
     let plan = crew.plan.clone();
@@ -81,7 +89,18 @@ pub fn run(plan: Plan, watch: &mut dyn Watch) -> Result<Report, RunError> {
         .sent_at
         .zip(window)
         .map_or(0.0, |(sent_at, window)| sent_at.min(window.measured_to).since(window.measured_from).as_secs_f64());
-    Ok(Report::new(&plan, &outcome, seconds).with_series(&series))
+    let mut report = Report::new(&plan, &outcome, seconds).with_series(&series);
+    if let Some((first, last)) = outcome.connections.dropped_between {
+        let after = |time: Time| window.map_or(0.0, |window| (time.0 as f64 - window.start.0 as f64) / 1e9);
+        let (count, first, last) = (outcome.connections.dropped, after(first), after(last));
+        report.note(format!(
+            "  {count} connections were cut, from {first:.2} s to {last:.2} s after the first message's time"
+        ));
+    }
+    if interrupted {
+        report.note("  Interrupted: these are the figures of what was measured until then.".to_owned());
+    }
+    Ok(report)
 }
 
 /// The workers of a run, seen from the main thread.
@@ -101,10 +120,18 @@ struct Crew {
     /// When to show next how far the run is.
     tick_at: Time,
     window: Option<Window>,
+    interrupt: Interrupt,
+    /// It was asked for, and has been heard.
+    interrupted: bool,
 }
 
 impl Crew {
-    fn start(plan: Arc<Plan>, address: SocketAddr) -> io::Result<Self> {
+    fn start(
+        plan: Arc<Plan>,
+        address: SocketAddr,
+        publish_address: Option<SocketAddr>,
+        interrupt: &Interrupt,
+    ) -> io::Result<Self> {
         let clock = Clock::start();
         let polls = (0..plan.threads).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
         let wakers = polls.iter().map(|poll| Waker::new(poll.registry(), WAKE)).collect::<io::Result<Arc<[_]>>>()?;
@@ -126,6 +153,8 @@ impl Crew {
             series: Series::new(plan.threads, Timeline::connecting()),
             tick_at: Time::ZERO,
             window: None,
+            interrupt: interrupt.clone(),
+            interrupted: false,
             plan,
         };
         for (number, poll) in polls.into_iter().enumerate() {
@@ -138,10 +167,15 @@ impl Crew {
             let setup = Setup {
                 plan: plan.clone(),
                 address,
+                publish_address: publish_address.unwrap_or(address),
                 clock,
                 payload: payload.clone(),
                 scenario: scenario(number),
-                connector: Connector::new(members, pacer.clone(), plan.handshake_timeout),
+                connector: Connector::new(
+                    if plan.connects_first() { members } else { 0 },
+                    pacer.clone(),
+                    plan.handshake_timeout,
+                ),
                 poll,
                 wakers: crew.wakers.clone(),
                 commands,
@@ -156,7 +190,7 @@ impl Crew {
 
     /// Sends and drains.
     fn send(&mut self, watch: &mut dyn Watch) {
-        let lead = if matches!(self.plan.kind, Kind::Fanout { .. }) { SUBSCRIBE_LEAD } else { START_LEAD };
+        let lead = if self.plan.publishers() > 0 { SUBSCRIBE_LEAD } else { START_LEAD };
         let Plan { warm_up, duration, cool_down, .. } = *self.plan;
         let window = Window::new(self.clock.now() + lead, warm_up, duration, cool_down);
         self.window = Some(window);
@@ -182,6 +216,13 @@ impl Crew {
             let left = until.map_or(PROGRESS_INTERVAL, |until| until.since(now));
             if left.is_zero() {
                 return;
+            }
+            if self.interrupt.is_asked() && !self.interrupted {
+                self.interrupted = true;
+                if stage == Stage::Connected {
+                    return;
+                }
+                self.order(Command::Stop);
             }
             match self.notices.recv_timeout(left.min(PROGRESS_INTERVAL)) {
                 Ok(notice) => self.take(notice, watch),
@@ -229,7 +270,7 @@ impl Crew {
 fn scenarios(plan: &Plan, payload: &Payload) -> impl Fn(usize) -> Box<dyn Scenario> + use<> {
     let (plan, payload) = (plan.clone(), payload.clone());
     let pace = plan.pace.unwrap_or(Pace::Closed { in_flight: 0 });
-    let board = Arc::new(fanout::Board::new(plan.publishers(), pace));
+    let board = Arc::new(fanout::Board::new(plan.topics, plan.publishers(), pace));
     move |worker| {
         let connections = plan.connection_share(worker);
         match plan.kind {
@@ -238,6 +279,16 @@ fn scenarios(plan: &Plan, payload: &Payload) -> impl Fn(usize) -> Box<dyn Scenar
                 let publishers = plan.publisher_share(worker);
                 Box::new(Fanout::new(payload.clone(), pace, plan.arrivals, connections, publishers, board.clone()))
             }
+            Kind::Slow { stalled, .. } => {
+                let publishers = plan.publisher_share(worker);
+                let fanout = Fanout::new(payload.clone(), pace, plan.arrivals, connections, publishers, board.clone());
+                Box::new(fanout.with_stalled(stalled))
+            }
+            Kind::Churn { stay } => {
+                let Pace::Open { rate } = pace else { unreachable!("connects have a rate") };
+                Box::new(Churn::new(connections, rate, plan.arrivals, stay))
+            }
+            Kind::Storm { times } => Box::new(Storm::new(connections.local_senders(), times)),
             Kind::Idle => Box::new(Idle::default()),
         }
     }

@@ -34,6 +34,11 @@ impl Window {
         Self { start, measured_from, measured_to, end: measured_to + cool_down }
     }
 
+    /// The same, but over at `now` at the latest.
+    pub fn until(self, now: Time) -> Self {
+        Self { measured_to: self.measured_to.min(now), end: self.end.min(now), ..self }
+    }
+
     /// Whether a message that was meant for that time is in the figures.
     pub fn measures(&self, intended: Time) -> bool {
         // As exactly as a message tells it: sender and receiver must agree.
@@ -130,6 +135,11 @@ impl Schedule {
         }
         self.find_next();
         Some((sender, intended))
+    }
+
+    /// Nothing more is to be taken.
+    pub fn stop(&mut self) {
+        self.next_at = None;
     }
 
     fn find_next(&mut self) {

@@ -11,6 +11,8 @@ use crate::schedule::Window;
 pub enum Command {
     /// Everybody has connected: send in that window.
     Start(Window),
+    /// Send nothing more: the run was interrupted.
+    Stop,
     /// Everybody is done sending: say when nothing more is expected.
     Drain,
     /// Close all connections and end.

@@ -1,5 +1,6 @@
 //! What a worker counted, of messages and of connections.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -30,8 +31,14 @@ pub struct Tally {
     pub reordered: u64,
     /// Messages that arrived changed.
     pub corrupted: u64,
+    /// Messages that reached a subscriber of another topic.
+    pub misdelivered: u64,
     /// Messages that are not of this run: ignored, but told.
     pub foreign: u64,
+    /// Storms: how long each took until all connections were served again.
+    pub recoveries: Vec<Duration>,
+    /// Readers that stall.
+    pub stalled: Stalled,
     /// From the intended send (open loop) or the actual one (closed loop) to the receipt.
     pub latency: Latency,
     /// From the actual send to the receipt; open loop only, where the two differ.
@@ -63,6 +70,12 @@ impl Tally {
         }
     }
 
+    /// All connections are served again after that storm, counted from 0.
+    pub fn count_recovery(&mut self, storm: usize, took: Duration) {
+        self.recoveries.resize(self.recoveries.len().max(storm + 1), Duration::ZERO);
+        self.recoveries[storm] = self.recoveries[storm].max(took);
+    }
+
     /// How late a message left. Warm-up and cool-down are not in it.
     pub fn count_lag(&mut self, window: &Window, intended: Time, now: Time) {
         if window.measures(intended) {
@@ -80,7 +93,10 @@ impl Tally {
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;
         self.corrupted += other.corrupted;
+        self.misdelivered += other.misdelivered;
         self.foreign += other.foreign;
+        other.recoveries.iter().enumerate().for_each(|(storm, &took)| self.count_recovery(storm, took));
+        self.stalled.merge(&other.stalled);
         self.latency.merge(&other.latency);
         self.service.merge(&other.service);
         self.schedule_lag.merge(&other.schedule_lag);
@@ -92,10 +108,12 @@ impl Tally {
         for counter in [sent, received, unmeasured_sent, unmeasured_received] {
             *counter = 0;
         }
-        let Self { lost, duplicated, reordered, corrupted, foreign, .. } = self;
-        for counter in [lost, duplicated, reordered, corrupted, foreign] {
+        let Self { lost, duplicated, reordered, corrupted, misdelivered, foreign, .. } = self;
+        for counter in [lost, duplicated, reordered, corrupted, misdelivered, foreign] {
             *counter = 0;
         }
+        self.recoveries.clear();
+        self.stalled = Stalled::default();
         self.latency.reset();
         self.service.reset();
         self.schedule_lag.reset();
@@ -111,9 +129,28 @@ impl Tally {
         self.received + self.unmeasured_received
     }
 
-    /// Every message arrived once, in order, unchanged.
+    /// Every message arrived once, in order, unchanged, and nowhere else.
     pub fn is_faultless(&self) -> bool {
-        self.lost == 0 && self.duplicated == 0 && self.reordered == 0 && self.corrupted == 0
+        let Self { lost, duplicated, reordered, corrupted, misdelivered, .. } = *self;
+        [lost, duplicated, reordered, corrupted, misdelivered] == [0; 5]
+    }
+}
+
+/// What became of readers that stall.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Stalled {
+    /// How many there were.
+    pub count: u64,
+    /// Those whose connection the server ended, by the kind of the end.
+    pub ended: BTreeMap<String, u64>,
+}
+
+impl Stalled {
+    fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        for (kind, count) in &other.ended {
+            *self.ended.entry(kind.clone()).or_default() += count;
+        }
     }
 }
 
@@ -206,6 +243,8 @@ pub struct Connections {
     pub opened: u64,
     /// Open connections that ended before we closed them.
     pub dropped: u64,
+    /// When the first and the last of them ended.
+    pub dropped_between: Option<(Time, Time)>,
     /// Connections whose Close the server did not answer in time.
     pub close_unanswered: u64,
     /// What went wrong.
@@ -214,12 +253,26 @@ pub struct Connections {
     pub handshakes: Latency,
 }
 
+impl Connections {
+    /// An open connection ended before we closed it.
+    pub fn count_drop(&mut self, now: Time) {
+        self.dropped += 1;
+        let (first, _) = self.dropped_between.unwrap_or((now, now));
+        self.dropped_between = Some((first, now));
+    }
+}
+
 impl Outcome {
     /// Adds another worker's, or another interval's.
     pub fn merge(&mut self, other: &Self) {
         self.tally.merge(&other.tally);
         self.connections.opened += other.connections.opened;
         self.connections.dropped += other.connections.dropped;
+        for (first, last) in [self.connections.dropped_between, other.connections.dropped_between].into_iter().flatten()
+        {
+            let (earliest, latest) = self.connections.dropped_between.unwrap_or((first, last));
+            self.connections.dropped_between = Some((earliest.min(first), latest.max(last)));
+        }
         self.connections.close_unanswered += other.connections.close_unanswered;
         self.connections.failures.merge(&other.connections.failures);
         self.connections.handshakes.merge(&other.connections.handshakes);
@@ -231,7 +284,9 @@ impl Outcome {
     /// Forgets everything; keeps the memory.
     pub fn reset(&mut self) {
         self.tally.reset();
-        let Connections { opened, dropped, close_unanswered, failures, handshakes } = &mut self.connections;
+        let Connections { opened, dropped, dropped_between, close_unanswered, failures, handshakes } =
+            &mut self.connections;
+        *dropped_between = None;
         (*opened, *dropped, *close_unanswered) = (0, 0, 0);
         failures.reset();
         handshakes.reset();

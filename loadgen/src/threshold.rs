@@ -79,7 +79,7 @@ struct Counter {
     read: fn(&Report) -> Option<f64>,
 }
 
-const COUNTERS: [Counter; 13] = [
+const COUNTERS: [Counter; 15] = [
     Counter { name: "connections", read: |report| Some(report.connections as f64) },
     Counter { name: "opened", read: |report| Some(report.opened as f64) },
     Counter { name: "dropped", read: |report| Some(report.dropped as f64) },
@@ -88,8 +88,10 @@ const COUNTERS: [Counter; 13] = [
     Counter { name: "received", read: |report| Some(report.received as f64) },
     Counter { name: "lost", read: |report| Some(report.lost as f64) },
     Counter { name: "duplicated", read: |report| Some(report.duplicated as f64) },
+    Counter { name: "misdelivered", read: |report| Some(report.misdelivered as f64) },
     Counter { name: "reordered", read: |report| Some(report.reordered as f64) },
     Counter { name: "corrupted", read: |report| Some(report.corrupted as f64) },
+    Counter { name: "foreign", read: |report| Some(report.foreign as f64) },
     Counter { name: "rate", read: |report| Some(report.rate) },
     Counter { name: "received_rate", read: |report| Some(report.received_rate) },
     Counter { name: "target", read: |report| report.target_rate },

@@ -7,7 +7,9 @@ use clap::Args;
 
 use super::values::{Sources, duration, rate, sources, token};
 use crate::limits::RAMP_DEFAULT;
+use crate::speech::Speech;
 use crate::target::{Header, Target};
+use crate::template::{Table, Template};
 use crate::tls::{TlsPlan, Trust};
 
 #[derive(Args, Debug)]
@@ -21,9 +23,27 @@ pub(super) struct Clients {
     /// Header to send with the upgrade, such as 'Authorization: Bearer abc'; may be repeated
     #[arg(long, value_name = "NAME: VALUE")]
     pub(super) header: Vec<Header>,
+    /// File of values for {csv.NAME}: a line of names, then a row for each client; used again from the top
+    #[arg(long, value_name = "FILE")]
+    pub(super) csv: Option<PathBuf>,
+    /// Message that every connection sends when it opens; may be repeated
+    #[arg(long, value_name = "MESSAGE")]
+    pub(super) first: Vec<String>,
+    /// Message that subscribers send after that; may be repeated
+    #[arg(long, value_name = "MESSAGE")]
+    pub(super) subscribe: Vec<String>,
+    /// What a message from the server contains when a subscriber is ready [default: ready at once]
+    #[arg(long, value_name = "TEXT", requires = "subscribe")]
+    pub(super) subscribed: Option<String>,
+    /// What to answer to every message that contains a text, such as: --answer PING PONG
+    #[arg(long, num_args = 2, value_names = ["TEXT", "ANSWER"])]
+    pub(super) answer: Vec<String>,
     /// Subprotocol to ask for
     #[arg(long, value_name = "NAME", value_parser = token)]
     pub(super) subprotocol: Option<String>,
+    /// Offer permessage-deflate; messages are compressed both ways where the server accepts
+    #[arg(long)]
+    pub(super) compression: bool,
     /// Address to connect from, or an IPv4 range such as 127.0.0.2-127.0.0.20; each has about 28,000 ports
     #[arg(long, value_name = "IP[-IP]", value_parser = sources)]
     pub(super) source: Option<Sources>,
@@ -39,6 +59,24 @@ pub(super) struct Clients {
 }
 
 impl Clients {
+    /// What clients say, and the values that they fill in. `message` is around each payload.
+    pub(super) fn speech(&self, message: Option<&str>) -> Result<Speech, String> {
+        let table = self.csv.as_deref().map(Table::read).transpose()?.unwrap_or_default();
+        let parse =
+            |texts: &[String]| texts.iter().map(|text| Template::parse(text, &table)).collect::<Result<Vec<_>, _>>();
+        let (first, subscribe) = (parse(&self.first)?, parse(&self.subscribe)?);
+        let message = message.map(|text| Template::parse(text, &table)).transpose()?;
+        match message.as_ref().map_or(1, Template::payloads) {
+            1 => {}
+            others => return Err(format!("--message has {{payload}} {others} times; it must have it once")),
+        }
+        if first.iter().chain(&subscribe).any(|template| template.payloads() > 0) {
+            return Err("{payload} has no meaning in --first and --subscribe".to_owned());
+        }
+        let answers = self.answer.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+        Ok(Speech { first, subscribe, subscribed: self.subscribed.clone(), message, answers, table })
+    }
+
     /// How TLS is spoken, if it is.
     pub(super) fn tls_plan(&self, target: &Target) -> Result<Option<TlsPlan>, String> {
         if !target.is_secure() {

@@ -38,7 +38,7 @@ pub(super) struct Echo {
 
 impl Echo {
     pub(super) fn into_plan(self) -> Result<Plan, String> {
-        let urls = Urls { target: self.url, publisher_query: None };
+        let urls = Urls { topics: 1, target: self.url, publisher_query: None };
         build(Kind::Echo, urls, self.connections, Some(self.load), self.common)
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Idle {
 
 impl Idle {
     pub(super) fn into_plan(self) -> Result<Plan, String> {
-        let urls = Urls { target: self.url, publisher_query: None };
+        let urls = Urls { topics: 1, target: self.url, publisher_query: None };
         build(Kind::Idle, urls, self.connections, None, self.common)
     }
 }

@@ -26,6 +26,9 @@ pub(super) struct Load {
     /// Send binary messages instead of text
     #[arg(long)]
     pub(super) binary: bool,
+    /// What is around each payload, such as {"text":"{payload}"}; it is found wherever it arrives
+    #[arg(long, value_name = "TEXT")]
+    pub(super) message: Option<String>,
     /// How messages follow each other with --rate: evenly, or as those of many independent senders
     #[arg(long, value_name = "KIND", value_enum, default_value_t = ArrivalsArg::Constant, requires = "rate")]
     pub(super) arrivals: ArrivalsArg,
@@ -52,10 +55,14 @@ pub(super) enum ArrivalsArg {
 
 impl Load {
     pub(super) fn arrivals(&self) -> Arrivals {
-        match self.arrivals {
-            ArrivalsArg::Constant => Arrivals::Constant,
-            ArrivalsArg::Poisson => Arrivals::Poisson { seed: self.seed.unwrap_or_else(random_seed) },
-        }
+        arrivals(self.arrivals, self.seed)
+    }
+}
+
+pub(super) fn arrivals(kind: ArrivalsArg, seed: Option<u64>) -> Arrivals {
+    match kind {
+        ArrivalsArg::Constant => Arrivals::Constant,
+        ArrivalsArg::Poisson => Arrivals::Poisson { seed: seed.unwrap_or_else(random_seed) },
     }
 }
 

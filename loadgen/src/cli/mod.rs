@@ -8,12 +8,16 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use self::churn::Churn;
 use self::echo::Echo;
 use self::fanout::Fanout;
 use self::idle::Idle;
+use self::slow::Slow;
+use self::storm::Storm;
 use crate::plan::Plan;
 use crate::scenario::Pace;
 
+mod churn;
 mod client;
 mod echo;
 mod fanout;
@@ -21,6 +25,8 @@ mod idle;
 mod load;
 mod output;
 mod plan;
+mod slow;
+mod storm;
 mod tools;
 mod values;
 
@@ -85,6 +91,15 @@ enum Scenario {
     /// Open connections and hold them; pings are answered
     #[command(after_help = idle::EXAMPLES)]
     Idle(Idle),
+    /// Clients connect at a rate and leave; latency is that of handshakes
+    #[command(after_help = churn::EXAMPLES)]
+    Churn(Churn),
+    /// All connections drop at once and come back: how long until all are served?
+    #[command(after_help = storm::EXAMPLES)]
+    Storm(Storm),
+    /// A fan-out in which some subscribers stop reading
+    #[command(after_help = slow::EXAMPLES)]
+    Slow(Slow),
     #[command(flatten)]
     Tool(Tool),
 }
@@ -97,6 +112,9 @@ impl Cli {
             Some(Scenario::Echo(echo)) => echo.common.output.clone(),
             Some(Scenario::Fanout(fanout)) => fanout.common.output.clone(),
             Some(Scenario::Idle(idle)) => idle.common.output.clone(),
+            Some(Scenario::Churn(churn)) => churn.common.output.clone(),
+            Some(Scenario::Storm(storm)) => storm.common.output.clone(),
+            Some(Scenario::Slow(slow)) => slow.fanout.common.output.clone(),
             Some(Scenario::Tool(_)) => OutputArgs::default(),
         }
     }
@@ -117,6 +135,9 @@ impl Cli {
             Some(Scenario::Echo(echo)) => echo.into_plan(),
             Some(Scenario::Fanout(fanout)) => fanout.into_plan(),
             Some(Scenario::Idle(idle)) => idle.into_plan(),
+            Some(Scenario::Churn(churn)) => churn.into_plan(),
+            Some(Scenario::Storm(storm)) => storm.into_plan(),
+            Some(Scenario::Slow(slow)) => slow.into_plan(),
             Some(Scenario::Tool(_)) => Err("no run was asked for\n".to_owned()),
         };
         let check = |plan: &Plan| {

@@ -27,6 +27,9 @@ pub(super) struct Common {
     /// Worker threads [default: one per core, 16 at most]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=THREADS_MAX as i64))]
     pub(super) threads: Option<u16>,
+    /// Bind each worker thread to a processor of its own
+    #[arg(long)]
+    pub(super) pin: bool,
     #[command(flatten)]
     pub(super) clients: Clients,
     #[command(flatten)]
@@ -34,6 +37,8 @@ pub(super) struct Common {
 }
 
 pub(super) struct Urls {
+    /// Topics of a fan-out; 1 elsewhere.
+    pub(super) topics: usize,
     pub(super) target: Target,
     pub(super) publisher_query: Option<String>,
 }
@@ -45,8 +50,18 @@ pub(super) fn build(
     load: Option<Load>,
     common: Common,
 ) -> Result<Plan, String> {
-    let publishers = if let Kind::Fanout { publishers } = kind { publishers } else { 0 };
-    let request = |target: &Target| Request::new(target, &common.clients.header, common.clients.subprotocol.as_deref());
+    let publishers = match kind {
+        Kind::Fanout { publishers } | Kind::Slow { publishers, .. } => publishers,
+        _ => 0,
+    };
+    let message = load.as_ref().and_then(|load| load.message.as_deref());
+    let speech = common.clients.speech(message).map_err(|text| text + "\n")?;
+    let request = |target: &Target| {
+        let Clients { header, subprotocol, .. } = &common.clients;
+        let request = Request::new(target, header, subprotocol.as_deref(), &speech.table);
+        let request = request.map_err(|text| text + "\n")?;
+        Ok::<_, String>(if common.clients.compression { request.with_deflate() } else { request })
+    };
     // More threads than connections would have nothing to do.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = common.threads.map_or(cores.min(THREADS_DEFAULT_MAX), usize::from);
@@ -57,8 +72,12 @@ pub(super) fn build(
     let tls = common.clients.tls_plan(&urls.target)?;
     Ok(Plan {
         kind,
-        request: request(&urls.target),
-        publisher_request: request(&urls.target.with_query(urls.publisher_query.as_deref().unwrap_or_default())),
+        request: request(&urls.target)?,
+        publisher_request: request(&urls.target.with_query(urls.publisher_query.as_deref().unwrap_or_default()))?,
+        speech,
+        topics: urls.topics,
+        publish: None,
+        client_publishers: publishers / urls.topics,
         target: urls.target,
         tls,
         connections,
@@ -76,6 +95,7 @@ pub(super) fn build(
         } else {
             MessageKind::Text
         },
+        pin: common.pin,
         threads: threads.min(connections + publishers),
         sources: common.clients.source.map_or(Vec::new(), |sources| sources.0),
         is_default: false,

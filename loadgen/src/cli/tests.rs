@@ -41,6 +41,26 @@ fn a_rate_makes_an_open_loop_and_none_a_closed_one() {
 }
 
 #[test]
+fn publishers_are_counted_for_each_topic() {
+    let plan = plan("fanout ws://a/{topic} -c 6 --topics 3 --publishers 2").unwrap();
+    assert_eq!((plan.topics, plan.publishers(), plan.connections_total()), (3, 6, 12));
+    let topics: Vec<_> = (0..12).map(|number| Plan { threads: 1, ..plan.clone() }.values(0, number).topic).collect();
+    assert_eq!(topics, [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2]);
+}
+
+#[test]
+fn a_publish_url_takes_the_place_of_publishing_clients_or_stands_beside_them() {
+    let url = "fanout ws://a/{topic} -c 6 --topics 3 --publish-url http://a/{topic}";
+    let plan = plan(url).unwrap();
+    assert_eq!((plan.publishers(), plan.client_publishers), (3, 0));
+    let both = self::plan(&format!("{url} --publishers 1 --http-publishers 2")).unwrap();
+    assert_eq!((both.publishers(), both.client_publishers), (9, 1));
+    let over_http: Vec<_> = (0..15).map(|number| both.publishes_over_http(number)).collect();
+    assert_eq!(over_http.iter().filter(|&&is| is).count(), 6);
+    assert!(!over_http[..9].contains(&true), "subscribers, then one client for each topic");
+}
+
+#[test]
 fn arrivals_and_phases_are_taken_over() {
     let plan = plan("echo ws://a/ -R 5 --arrivals poisson --seed 7 --warm-up 2s --cool-down 500ms -d 1s").unwrap();
     assert_eq!(plan.arrivals, Arrivals::Poisson { seed: 7 });
@@ -71,6 +91,14 @@ fn wrong_values_are_refused_with_what_is_allowed() {
         ("echo ws://a/ -d 25h", "up to 24 h"),
         ("echo ws://a/ --header nothing", "Name: value"),
         ("echo ws://a/ --source 10.0.0.9-10.0.0.1", "the lower one first"),
+        ("fanout ws://a/ --publishers 0", "nobody to publish"),
+        ("fanout ws://a/ --publish-url ws://b/", "does not begin with http://"),
+        ("fanout ws://a/ --publish-header X:1", "--publish-url"),
+        ("slow ws://a/ --stalled 101%", "0% to 100%"),
+        ("slow ws://a/ -c 2 --stalled 80%", "leaves none of 2"),
+        ("storm ws://a/ --times 0", "1..=1000"),
+        ("fanout ws://a/ --topics 2", "{topic} stands neither"),
+        ("fanout ws://a/{topic} -c 3 --topics 4", "leaves topics without"),
         ("fanout ws://a/ -c 262144", "over the limit of 262144"),
         ("fanout ws://a/ --publisher-query a#b", "cannot stand in a query"),
         ("stress ws://a/", "unrecognized subcommand"),
@@ -89,7 +117,11 @@ fn a_range_of_sources_is_every_address_in_it() {
 
 #[test]
 fn every_example_in_the_help_parses() {
-    for line in [EXAMPLES, echo::EXAMPLES, fanout::EXAMPLES, idle::EXAMPLES].concat().lines() {
+    for line in
+        [EXAMPLES, echo::EXAMPLES, fanout::EXAMPLES, idle::EXAMPLES, churn::EXAMPLES, storm::EXAMPLES, slow::EXAMPLES]
+            .concat()
+            .lines()
+    {
         if let Some(arguments) = line.trim().strip_prefix("loadgen") {
             let arguments = arguments.split(" | ").next().unwrap();
             match plan(arguments) {

@@ -17,6 +17,10 @@ pub(super) fn connections(text: &str) -> Result<usize, String> {
     whole(text, 1, CONNECTIONS_MAX)
 }
 
+pub(super) fn connections_or_none(text: &str) -> Result<usize, String> {
+    whole(text, 0, CONNECTIONS_MAX)
+}
+
 pub(super) fn payload(text: &str) -> Result<usize, String> {
     whole(text, PAYLOAD_BYTES_MIN, PAYLOAD_BYTES_MAX)
 }
@@ -35,7 +39,15 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The same, and none at all.
+/// A part of a whole, such as `10%`.
+pub(super) fn percent(text: &str) -> Result<f64, String> {
+    match text.strip_suffix('%').unwrap_or(text).parse::<f64>() {
+        Ok(value) if (0.0..=100.0).contains(&value) => Ok(value / 100.0),
+        _ => Err("not a part from 0% to 100%".to_owned()),
+    }
+}
+
+/// A time as [`duration`] reads it, or none at all.
 pub(super) fn duration_or_none(text: &str) -> Result<Duration, String> {
     if text.trim_end_matches(|c: char| c.is_ascii_alphabetic()) == "0" { Ok(Duration::ZERO) } else { duration(text) }
 }

@@ -40,6 +40,7 @@ fn verdict(report: &Report) -> String {
         ("duplicated", report.duplicated),
         ("reordered", report.reordered),
         ("corrupted", report.corrupted),
+        ("misdelivered", report.misdelivered),
         ("failed connections", report.errors),
     ];
     let faults = faults.into_iter().filter(|&(_, count)| count > 0);
@@ -51,6 +52,10 @@ fn verdict(report: &Report) -> String {
     reasons.extend(failed.map(|threshold| format!("fail if {}: it is {}", threshold.fail_if, threshold.is)));
     let limits = report.invalid.iter().map(|reason| format!("loadgen itself was the limit: {}", reason.text));
     reasons.extend(limits);
+    for (storm, seconds) in report.recovery_seconds.iter().enumerate() {
+        reasons.push(format!("storm {}: all served again after {seconds:.2} s", storm + 1));
+    }
+    reasons.extend(report.notes().iter().map(|note| note.trim().to_owned()));
     if let Some(merged) = &report.merged {
         reasons.push(merged.text());
     }

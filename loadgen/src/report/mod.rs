@@ -83,6 +83,8 @@ pub struct Report {
     pub reordered: u64,
     /// Messages that arrived changed.
     pub corrupted: u64,
+    /// Messages that reached a subscriber of another topic.
+    pub misdelivered: u64,
     /// Messages that were not of this run; ignored.
     pub foreign: u64,
     /// Connections that failed, before or after their handshake.
@@ -91,6 +93,12 @@ pub struct Report {
     pub errors_by_kind: BTreeMap<String, u64>,
     /// The first failure of each kind in words.
     pub error_examples: BTreeMap<String, String>,
+    /// Storms: seconds until all connections were served again, one for each storm.
+    pub recovery_seconds: Vec<f64>,
+    /// Subscribers that stalled.
+    pub stalled: u64,
+    /// Those of them whose connection the server ended, by kind of the end.
+    pub stalled_by_end: BTreeMap<String, u64>,
     /// Connections whose Close frame the server left unanswered; no error.
     pub close_unanswered: u64,
     /// Latency, as `mode` says; absent if nothing arrived.
@@ -239,10 +247,14 @@ impl Report {
             duplicated: tally.duplicated,
             reordered: tally.reordered,
             corrupted: tally.corrupted,
+            misdelivered: tally.misdelivered,
             foreign: tally.foreign,
             errors,
             errors_by_kind: failures().map(|(kind, failure)| (kind.to_owned(), failure.count)).collect(),
             error_examples: failures().map(|(kind, failure)| (kind.to_owned(), failure.example.clone())).collect(),
+            recovery_seconds: tally.recoveries.iter().map(Duration::as_secs_f64).collect(),
+            stalled: tally.stalled.count,
+            stalled_by_end: tally.stalled.ended.clone(),
             close_unanswered: connections.close_unanswered,
             latency_us: latency,
             service_us: tally.service.quantiles(),
@@ -272,7 +284,8 @@ impl Report {
     /// `allow_invalid` loadgen's own limits stay in the report and decide nothing.
     pub fn judge(&mut self, fail_if: &[Threshold], allow_invalid: bool) {
         self.thresholds = fail_if.iter().map(|threshold| threshold.judge(self)).collect();
-        let faults = self.lost + self.duplicated + self.reordered + self.corrupted + self.errors;
+        let messages = self.lost + self.duplicated + self.reordered + self.corrupted + self.misdelivered;
+        let faults = messages + self.errors;
         let verdicts = [
             (self.opened == 0, Verdict::NotConnected),
             (!self.invalid.is_empty() && !allow_invalid, Verdict::Invalid),
@@ -306,6 +319,11 @@ impl Report {
     /// Adds a line to the text: what to try next.
     pub fn note(&mut self, text: String) {
         self.notes.push(text);
+    }
+
+    /// What was added to the text.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// One JSON object, on one line.
@@ -349,7 +367,7 @@ fn set_up(plan: &Plan) -> String {
     let many =
         |count: usize, noun: &str| format!("{} {noun}{}", grouped(count as u64), if count == 1 { "" } else { "s" });
     let mut parts = match plan.kind {
-        Kind::Fanout { publishers } => {
+        Kind::Fanout { publishers } | Kind::Slow { publishers, .. } => {
             vec![many(plan.connections, "subscriber"), many(publishers, "publisher")]
         }
         _ => vec![many(plan.connections, "connection")],

@@ -167,7 +167,9 @@ fn full() -> Report {
 /// Maps are named by what they map.
 fn collect_fields(path: &str, value: &serde_json::Value, fields: &mut Vec<String>) {
     match value {
-        serde_json::Value::Object(object) if !["errors_by_kind", "error_examples"].contains(&path) => {
+        serde_json::Value::Object(object)
+            if !["errors_by_kind", "error_examples", "stalled_by_end"].contains(&path) =>
+        {
             for (name, value) in object {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 collect_fields(&path, value, fields);

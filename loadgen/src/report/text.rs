@@ -1,5 +1,6 @@
 //! The report as text for people.
 
+use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
 
 use super::Report;
@@ -29,6 +30,15 @@ pub(super) fn write(out: &mut String, report: &Report) -> fmt::Result {
         }
         writeln!(out, "  Lower --rate, give it more --threads or cores, or run it on another machine.")?;
     }
+    for (storm, seconds) in report.recovery_seconds.iter().enumerate() {
+        writeln!(out, "  storm {}: all served again after {seconds:.2} s", storm + 1)?;
+    }
+    if report.stalled > 0 {
+        let ends = report.stalled_by_end.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>();
+        let open = report.stalled - report.stalled_by_end.values().sum::<u64>();
+        let ends = ends.into_iter().chain([format!("{open} still open")]).collect::<Vec<_>>().join(", ");
+        writeln!(out, "  {} readers stalled: {ends}", report.stalled)?;
+    }
     for note in &report.notes {
         writeln!(out, "\n{note}")?;
     }
@@ -36,8 +46,14 @@ pub(super) fn write(out: &mut String, report: &Report) -> fmt::Result {
 }
 
 fn write_counts(out: &mut String, report: &Report) -> fmt::Result {
-    let all = if report.opened == report.connections as u64 { "" } else { " (of those asked for)" };
-    row(out, "connections", report.opened, &format!("of {} opened{all}", grouped(report.connections as u64)))?;
+    let asked = grouped(report.connections as u64);
+    let remark = match report.opened.cmp(&(report.connections as u64)) {
+        Ordering::Less => format!("of {asked} opened (of those asked for)"),
+        Ordering::Equal => format!("of {asked} opened"),
+        // They come and go.
+        Ordering::Greater => format!("opened, at most {asked} at once"),
+    };
+    row(out, "connections", report.opened, &remark)?;
     if report.dropped > 0 {
         row(out, "dropped", report.dropped, "ended before the run did")?;
     }
@@ -48,6 +64,9 @@ fn write_counts(out: &mut String, report: &Report) -> fmt::Result {
         row(out, "duplicated", report.duplicated, "")?;
         row(out, "reordered", report.reordered, "")?;
         row(out, "corrupted", report.corrupted, "")?;
+    }
+    if report.misdelivered > 0 {
+        row(out, "misdelivered", report.misdelivered, "messages that reached a subscriber of another topic")?;
     }
     if report.foreign > 0 {
         row(out, "foreign", report.foreign, "messages that were not of this run, ignored")?;

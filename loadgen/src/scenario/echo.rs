@@ -92,7 +92,7 @@ impl Echo {
 }
 
 impl Scenario for Echo {
-    fn opened(&mut self, member: usize) {
+    fn opened(&mut self, member: usize, _now: Time) {
         self.members[member].live = true;
         self.live += 1;
     }
@@ -111,6 +111,13 @@ impl Scenario for Echo {
                 self.schedule = Some(Schedule::new(window, profile, self.arrivals, self.share));
             }
             Pace::Closed { in_flight } => self.opening = 0..u64::from(in_flight) * self.members.len() as u64,
+        }
+    }
+
+    fn stop(&mut self, now: Time) {
+        self.window = self.window.map(|window| window.until(now));
+        if let Some(schedule) = &mut self.schedule {
+            schedule.stop();
         }
     }
 
@@ -210,8 +217,8 @@ mod tests {
     fn echo(pace: Pace) -> (Box<Echo>, Payload) {
         let payload = Payload::new(5, 64, pace.is_open());
         let mut echo = Box::new(Echo::new(payload.clone(), SHARE, pace, Arrivals::Constant));
-        echo.opened(0);
-        echo.opened(1);
+        echo.opened(0, Time(0));
+        echo.opened(1, Time(0));
         echo.start(window(Time(1_000), Duration::from_secs(1)));
         (echo, payload)
     }

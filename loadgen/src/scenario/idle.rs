@@ -16,7 +16,7 @@ pub struct Idle {
 }
 
 impl Scenario for Idle {
-    fn opened(&mut self, _member: usize) {
+    fn opened(&mut self, _member: usize, _now: Time) {
         self.live += 1;
     }
 
@@ -26,6 +26,10 @@ impl Scenario for Idle {
 
     fn start(&mut self, window: Window) {
         self.window = Some(window);
+    }
+
+    fn stop(&mut self, now: Time) {
+        self.window = self.window.map(|window| window.until(now));
     }
 
     fn message(&mut self, _member: usize, _payload: &[u8], _now: Time) -> Option<Stamp> {
