@@ -46,7 +46,8 @@ pub fn change(base: &[f64], new: &[f64]) -> Option<(f64, Option<(f64, f64)>)> {
 
 /// Rounded to the wider side between two whole degrees.
 fn student(freedom: f64) -> f64 {
-    let whole = freedom.floor().max(1.0) as usize;
+    // A whole number that rounding has made a little smaller is that number.
+    let whole = (freedom + 1e-6).floor().max(1.0) as usize;
     STUDENT.get(whole - 1).copied().unwrap_or(STUDENT[STUDENT.len() - 1])
 }
 

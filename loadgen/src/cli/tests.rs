@@ -117,19 +117,33 @@ fn a_range_of_sources_is_every_address_in_it() {
 
 #[test]
 fn every_example_in_the_help_parses() {
-    for line in
-        [EXAMPLES, echo::EXAMPLES, fanout::EXAMPLES, idle::EXAMPLES, churn::EXAMPLES, storm::EXAMPLES, slow::EXAMPLES]
-            .concat()
-            .lines()
-    {
-        if let Some(arguments) = line.trim().strip_prefix("loadgen") {
-            let arguments = arguments.split(" | ").next().unwrap();
-            match plan(arguments) {
-                Err(help) if arguments.ends_with("--help") => assert!(help.contains("Usage: loadgen"), "{help}"),
-                plan => drop(plan.unwrap_or_else(|error| panic!("{arguments}: {error}"))),
+    let scenarios =
+        [echo::EXAMPLES, fanout::EXAMPLES, idle::EXAMPLES, churn::EXAMPLES, storm::EXAMPLES, slow::EXAMPLES];
+    let tools = [tools::COMPARE_EXAMPLES, tools::MERGE_EXAMPLES];
+    for line in [EXAMPLES].iter().chain(&scenarios).chain(&tools).flat_map(|text| text.lines()) {
+        let words = shell_words(line);
+        if words.first().is_none_or(|first| first != "loadgen") {
+            continue;
+        }
+        match Cli::try_parse_from(&words) {
+            Err(help) if line.ends_with("--help") => assert!(help.to_string().contains("Usage: loadgen"), "{help}"),
+            Err(error) => panic!("{line}: {error}"),
+            Ok(cli) => {
+                let run = cli.into_tool().err();
+                run.map(|cli| cli.into_plan().unwrap_or_else(|error| panic!("{line}: {error}")));
             }
         }
     }
+}
+
+/// The words of a command as a shell reads them, up to a pipe or a redirection.
+fn shell_words(line: &str) -> Vec<String> {
+    let quoted = |(i, part): (usize, &str)| match i % 2 {
+        0 => part.split_whitespace().map(str::to_owned).collect::<Vec<_>>(),
+        _ => vec![format!("'{part}")],
+    };
+    let words = line.split('\'').enumerate().flat_map(quoted).take_while(|word| word != "|" && word != ">");
+    words.map(|word| word.trim_start_matches('\'').to_owned()).collect()
 }
 
 #[test]

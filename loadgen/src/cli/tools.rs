@@ -13,14 +13,16 @@ Examples:
       what changed between two runs
   loadgen compare --base a1.json a2.json a3.json --new b1.json b2.json b3.json
       what changed, with the interval in which it lies; take the runs in turns
-  loadgen compare *.json --html compare.html
-      the same for runs with two different --label, the first one's the base";
+  loadgen compare before1.json before2.json after1.json after2.json
+      the same for runs with two different --label, the first one's the base
+  loadgen compare before.json after.json --html compare.html
+      the percentiles over each other, too";
 
 pub(super) const MERGE_EXAMPLES: &str = "\
 Examples:
   loadgen merge a.json b.json --html both.html
       the load of two machines as one run
-  loadgen merge *.json --fail-if 'p99 > 5ms' --json > all.json
+  loadgen merge a.json b.json --fail-if 'p99 > 5ms' --json > all.json
       judged together
 
   Each machine sends and expects its own messages, so every latency is taken

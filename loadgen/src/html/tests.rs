@@ -42,7 +42,7 @@ fn the_page_needs_no_other_and_has_what_was_measured() {
         "Received per second",
         "Sent per second",
         "from actual send",
-        ">99.9<",
+        ">99<",
         "open loop at 100 per second",
         "prefers-color-scheme: dark",
         "@media print",
