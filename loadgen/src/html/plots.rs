@@ -61,7 +61,7 @@ pub(super) fn over_time(report: &Report) -> Vec<Plot> {
     if seconds.iter().any(|second| second.faults() > 0) {
         let points = thin(&seconds, |second| Some(second.faults() as f64), |sum, value| sum + value);
         plots.push(Plot {
-            title: "Faults: lost, duplicated, reordered, corrupted, failed connections",
+            title: "Faults: messages and connections",
             bars: true,
             ..plot_of("", vec![Line { name: "faults".to_owned(), class: "faulty", points }], &seconds)
         });

@@ -130,7 +130,7 @@ fn errors(report: &Report) -> String {
     });
     format!(
         "<section><h2>Failed connections</h2><div class=wide><table><thead><tr><th>kind</th><th>count</th>\
-         <th>the first</th></tr></thead>{}</table></div></section>\n",
+         <th class=text>the first</th></tr></thead>{}</table></div></section>\n",
         rows.collect::<String>()
     )
 }
