@@ -53,7 +53,7 @@ pub struct Second {
 
 impl Second {
     fn new(timeline: &Timeline, open: &Open) -> Self {
-        let Outcome { tally, connections, .. } = &*open.outcome;
+        let Outcome { tally, connections, .. } = &open.outcome;
         Self {
             at: timeline.seconds_at(open.from),
             seconds: open.until.since(open.from).as_secs_f64(),
@@ -131,7 +131,7 @@ struct Open {
     until: Time,
     phase: Phase,
     reported: usize,
-    outcome: Box<Outcome>,
+    outcome: Outcome,
 }
 
 /// The seconds of a run.
@@ -141,7 +141,7 @@ pub struct Series {
     timeline: Timeline,
     /// In the order of their times.
     open: VecDeque<Open>,
-    free: Vec<Box<Outcome>>,
+    free: Vec<Outcome>,
     /// Where the last complete second began.
     closed: Option<Time>,
     seconds: Vec<Second>,
