@@ -106,6 +106,8 @@ pub struct Series {
     timeline: Timeline,
     /// In the order of their times.
     open: VecDeque<Open>,
+    // Boxed as they are handed over: a second takes one as it is.
+    #[expect(clippy::vec_box)]
     free: Vec<Box<Outcome>>,
     /// Where the last complete second began.
     closed: Option<Time>,
