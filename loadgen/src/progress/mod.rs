@@ -1,7 +1,7 @@
 //! How far the run is, on standard error while it lasts.
 //!
 //! `live` redraws a few lines in place, `plain` adds a line each second for logs.
-//! What they show is put together in [`State`], without a terminal.
+//! What they show is put together in `State`, without a terminal.
 
 use std::collections::VecDeque;
 use std::io::{IsTerminal as _, stderr};
