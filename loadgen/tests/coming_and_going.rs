@@ -157,7 +157,7 @@ fn a_stalled_reader_does_not_read_until_the_end() {
         }
     });
     // 25 MB are more than both kernels' buffers take.
-    let run = loadgen("slow", address, &format!("{SLOW} -s 1000000"));
+    let run = loadgen("slow", address, &format!("{SLOW} -s 1000000 --grace 500ms"));
     assert_eq!(blocked.load(Ordering::Relaxed), 1, "the server noticed");
     assert_eq!((run.code, run.faults(), run.count("received")), (0, vec![], 75), "{}", run.json);
     assert_eq!((run.count("stalled"), run.json["stalled_by_end"].to_string().as_str()), (1, "{}"));

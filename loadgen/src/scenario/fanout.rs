@@ -114,6 +114,8 @@ pub struct Fanout {
     /// Of this worker, by topic.
     subscribers_live: Vec<u64>,
     publishers_live: usize,
+    /// Readers that stall and are still connected.
+    stalled_live: usize,
     /// Different messages that live subscribers received, summed up.
     received_by_live: u64,
     /// The publisher that is asked first: each has its turn.
@@ -173,6 +175,7 @@ impl Fanout {
             touched: Vec::new(),
             subscriber_left: false,
             publishers_live: 0,
+            stalled_live: 0,
             received_by_live: 0,
             publisher_next: 0,
             tally: Tally::default(),
@@ -272,6 +275,7 @@ impl Scenario for Fanout {
     fn opened(&mut self, member: usize, _now: Time) {
         if self.stalls(member) {
             self.tally.stalled.count += 1;
+            self.stalled_live += 1;
         } else if member < self.subscribers.len() {
             let topic = self.topic(member);
             self.subscribers[member].live = true;
@@ -285,6 +289,7 @@ impl Scenario for Fanout {
 
     fn gone(&mut self, member: usize) {
         if self.stalls(member) {
+            self.stalled_live -= 1;
             return;
         }
         if member < self.subscribers.len() {
@@ -424,6 +429,9 @@ impl Scenario for Fanout {
     }
 
     fn drained(&self) -> bool {
+        if self.stalled_live > 0 {
+            return false; // They read now, and may hear what became of them.
+        }
         let expected = self.subscribers_live.iter().enumerate().filter(|(_, live)| **live > 0);
         self.received_by_live == expected.map(|(topic, live)| live * self.board.published(topic)).sum::<u64>()
     }
