@@ -11,13 +11,15 @@ use wsgate::proto::frame::{self, FrameHeader, HEADER_BYTES_MAX, MessageKind, OpC
 use wsgate::proto::handshake;
 use wsgate::proto::http;
 use wsgate::proto::mask;
-use wsgate::proto::message::{AssemblyPool, Event as FrameEvent, MessageReader, ReaderRules};
+use wsgate::proto::message::{AssemblyPool, Compressible, Event as FrameEvent, MessageReader, ReaderRules};
 
+use crate::deflate::{self, Codec};
 use crate::failure::Failure;
 use crate::limits::RESPONSE_HEAD_BYTES_MAX;
 use crate::payload::{Payload, Stamp};
 use crate::random::Random;
 use crate::target::Request;
+use crate::template::{Table, Values};
 
 /// Header fields that a response may have.
 const RESPONSE_HEADERS_MAX: usize = 64;
@@ -37,13 +39,38 @@ pub struct Tools {
     pub plaintext: Vec<u8>,
     /// What servers are held to.
     pub rules: ReaderRules,
+    /// The same with permessage-deflate.
+    pub rules_with_deflate: ReaderRules,
+    /// For permessage-deflate.
+    pub codec: Codec,
+    /// What a compressed message says, while it is read.
+    pub inflated: Vec<u8>,
 }
 
 impl Tools {
     /// Accepts messages of up to `message_bytes_max` bytes.
     pub fn new(random: Random, message_bytes_max: usize) -> Self {
         let rules = ReaderRules::new(Role::Client, message_bytes_max);
-        Self { random, pool: AssemblyPool::default(), buffers: BufferPool::default(), plaintext: Vec::new(), rules }
+        Self {
+            random,
+            pool: AssemblyPool::default(),
+            buffers: BufferPool::default(),
+            plaintext: Vec::new(),
+            rules,
+            rules_with_deflate: ReaderRules { compressible: Compressible::Messages, ..rules },
+            codec: Codec::default(),
+            inflated: Vec::new(),
+        }
+    }
+
+    /// What a compressed message says, appended to nothing in `out`.
+    ///
+    /// # Errors
+    /// A message that does not inflate, is too long then, or is text and no UTF-8.
+    pub fn inflate(&mut self, opcode: OpCode, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Failure> {
+        self.codec.inflate(payload, self.rules.message_bytes_max, out)?;
+        FrameEvent::of(opcode, out)?;
+        Ok(())
     }
 }
 
@@ -54,6 +81,8 @@ pub enum Event<'a> {
     Opened,
     /// A message.
     Message(&'a [u8]),
+    /// A message that is to be inflated: [`Tools::inflate`].
+    Compressed(OpCode, &'a [u8]),
     /// A ping, which has been answered, or a pong.
     Control,
     /// The closing handshake is complete from our side: nothing follows.
@@ -71,6 +100,8 @@ pub enum Event<'a> {
 #[derive(Debug)]
 pub struct Client {
     state: State,
+    /// permessage-deflate was agreed on.
+    compresses: bool,
     reader: MessageReader,
 }
 
@@ -90,22 +121,30 @@ enum State {
 struct Handshake {
     accept: [u8; 28],
     subprotocol: Option<String>,
+    offers_deflate: bool,
     /// The response so far.
     head: Vec<u8>,
 }
 
 impl Client {
     /// A client whose upgrade request is appended to `out`.
-    pub fn new(request: &Request, out: &mut Vec<u8>, random: &mut Random) -> Self {
-        let key = request.append(out, random.nonce());
+    pub fn new(request: &Request, values: Values, table: &Table, out: &mut Vec<u8>, random: &mut Random) -> Self {
+        let key = request.append(out, random.nonce(), values, table);
         let accept = handshake::accept_key(&key);
-        let handshake = Handshake { accept, subprotocol: request.subprotocol.clone(), head: Vec::new() };
-        Self { state: State::Handshake(Box::new(handshake)), reader: MessageReader::default() }
+        let Request { subprotocol, offers_deflate, .. } = request;
+        let handshake =
+            Handshake { accept, subprotocol: subprotocol.clone(), offers_deflate: *offers_deflate, head: Vec::new() };
+        Self { state: State::Handshake(Box::new(handshake)), compresses: false, reader: MessageReader::default() }
     }
 
     /// Messages may be sent.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
+    }
+
+    /// Messages may be compressed, in both directions.
+    pub fn compresses(&self) -> bool {
+        self.compresses
     }
 
     /// We have asked for the end: whatever the server does now is an answer.
@@ -129,9 +168,8 @@ impl Client {
         tools: &mut Tools,
     ) -> Result<Option<Event<'a>>, Failure> {
         if let State::Handshake(handshake) = &mut self.state {
-            if !handshake.read(input)? {
-                return Ok(None);
-            }
+            let Some(compresses) = handshake.read(input)? else { return Ok(None) };
+            self.compresses = compresses;
             self.state = State::Open;
             return Ok(Some(Event::Opened));
         }
@@ -139,7 +177,8 @@ impl Client {
             *input = &mut [];
             return Ok(None);
         }
-        let Some(event) = self.reader.next(input, &tools.rules, &mut tools.pool)? else { return Ok(None) };
+        let rules = if self.compresses { &tools.rules_with_deflate } else { &tools.rules };
+        let Some(event) = self.reader.next(input, rules, &mut tools.pool)? else { return Ok(None) };
         Ok(Some(match event {
             FrameEvent::Message { payload, .. } => Event::Message(payload),
             FrameEvent::Ping(payload) => {
@@ -147,7 +186,7 @@ impl Client {
                 Event::Control
             }
             FrameEvent::Pong(_) => Event::Control,
-            FrameEvent::Compressed { .. } => unreachable!("no compression was offered"),
+            FrameEvent::Compressed { opcode, payload } => Event::Compressed(opcode, payload),
             FrameEvent::Close(body) => {
                 let asked = matches!(self.state, State::Closing);
                 if !asked {
@@ -194,6 +233,28 @@ pub fn append_message(out: &mut Vec<u8>, kind: MessageKind, payload: &Payload, s
     mask::apply(&mut out[start..], key, 0);
 }
 
+/// Appends a text or binary message, compressed or not, masked with a fresh key.
+pub fn append_text(out: &mut Vec<u8>, kind: MessageKind, text: &[u8], compresses: bool, tools: &mut Tools) {
+    let key = tools.random.mask_key();
+    if !compresses || text.is_empty() {
+        return frame::append_client(out, kind.opcode(), key, text);
+    }
+    let payload = tools.codec.deflate(text);
+    let header = FrameHeader {
+        fin: true,
+        reserved: frame::COMPRESSED,
+        opcode: kind.opcode(),
+        mask: Some(key),
+        payload_len: payload.len() as u64,
+    };
+    let mut bytes = [0; HEADER_BYTES_MAX];
+    let len = header.encode(&mut bytes);
+    out.extend_from_slice(&bytes[..len]);
+    let start = out.len();
+    out.extend_from_slice(payload);
+    mask::apply(&mut out[start..], key, 0);
+}
+
 fn append_close(out: &mut Vec<u8>, code: Option<CloseCode>, tools: &mut Tools) {
     let body = code.map(|code| code.0.to_be_bytes());
     let body = body.as_ref().map_or(&[][..], |bytes| &bytes[..]);
@@ -201,27 +262,27 @@ fn append_close(out: &mut Vec<u8>, code: Option<CloseCode>, tools: &mut Tools) {
 }
 
 impl Handshake {
-    /// Takes the response's bytes; whether it is complete and as it must be.
-    fn read(&mut self, input: &mut &mut [u8]) -> Result<bool, Failure> {
+    /// Takes the response's bytes; when it is complete and as it must be, whether
+    /// permessage-deflate was agreed on.
+    fn read(&mut self, input: &mut &mut [u8]) -> Result<Option<bool>, Failure> {
         let before = self.head.len();
         let wanted = (RESPONSE_HEAD_BYTES_MAX - before).min(input.len());
         self.head.extend_from_slice(&input[..wanted]);
         let Some(len) = http::head_len(&self.head, before) else {
             *input = &mut std::mem::take(input)[wanted..];
             return match self.head.first() {
-                Some(b'H') if self.head.len() < RESPONSE_HEAD_BYTES_MAX => Ok(false),
+                Some(b'H') if self.head.len() < RESPONSE_HEAD_BYTES_MAX => Ok(None),
                 Some(b'H') => Err(invalid(format!("the response's head is over {RESPONSE_HEAD_BYTES_MAX} bytes"))),
                 Some(other) => Err(invalid(format!("the response begins with byte {other:#04x}; this is no HTTP"))),
-                None => Ok(false),
+                None => Ok(None),
             };
         };
         *input = &mut std::mem::take(input)[len - before..];
-        self.check(&self.head[..len], input)?;
-        Ok(true)
+        self.check(&self.head[..len], input).map(Some)
     }
 
     /// RFC 6455, section 4.1: what a client must check.
-    fn check(&self, head: &[u8], body: &[u8]) -> Result<(), Failure> {
+    fn check(&self, head: &[u8], body: &[u8]) -> Result<bool, Failure> {
         let mut fields = [httparse::EMPTY_HEADER; RESPONSE_HEADERS_MAX];
         let mut response = httparse::Response::new(&mut fields);
         response.parse(head).map_err(|error| invalid(format!("the response is malformed: {error}")))?;
@@ -247,9 +308,13 @@ impl Handshake {
             let got = String::from_utf8_lossy(accept);
             return Err(invalid(format!("Sec-WebSocket-Accept is {got:?}, which does not belong to our key")));
         }
-        if let Some(extension) = values("Sec-WebSocket-Extensions").find(|value| !value.trim_ascii().is_empty()) {
+        let extension = values("Sec-WebSocket-Extensions").find(|value| !value.trim_ascii().is_empty());
+        if let Some(extension) = extension {
             let got = String::from_utf8_lossy(extension);
-            return Err(invalid(format!("the server chose the extension {got:?}, which was not offered")));
+            if !self.offers_deflate {
+                return Err(invalid(format!("the server chose the extension {got:?}, which was not offered")));
+            }
+            deflate::check_answer(&got).map_err(invalid)?;
         }
         if let Some(chosen) = values("Sec-WebSocket-Protocol").next()
             && self.subprotocol.as_deref().map(str::as_bytes) != Some(chosen.trim_ascii())
@@ -257,7 +322,7 @@ impl Handshake {
             let got = String::from_utf8_lossy(chosen);
             return Err(invalid(format!("the server chose the subprotocol {got:?}, which was not asked for")));
         }
-        Ok(())
+        Ok(extension.is_some())
     }
 }
 

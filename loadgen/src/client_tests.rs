@@ -14,7 +14,8 @@ fn tools() -> Tools {
 fn client(tools: &mut Tools, subprotocol: Option<&str>) -> (Client, String) {
     let target: Target = "ws://127.0.0.1:8000/echo".parse().unwrap();
     let mut out = Vec::new();
-    let client = Client::new(&Request::new(&target, &[], subprotocol), &mut out, &mut tools.random);
+    let request = Request::new(&target, &[], subprotocol, &Table::default()).unwrap();
+    let client = Client::new(&request, Values::default(), &Table::default(), &mut out, &mut tools.random);
     let request = http::parse(&out).unwrap();
     let key = request.single("Sec-WebSocket-Key").unwrap().unwrap().to_owned();
     (client, key)
@@ -154,8 +155,8 @@ fn our_close_is_answered_once_and_ends_the_connection() {
 #[test]
 fn messages_are_masked_with_a_fresh_key_each_and_read_back() {
     let mut tools = tools();
-    let payload = Payload::new(9, 200);
-    let stamp = Stamp { sender: 3, sequence: 4, intended: Time(6_400) };
+    let payload = Payload::new(9, 200, false);
+    let stamp = Stamp { sender: 3, sequence: 4, intended: Time(6_400), sent: Time(6_400) };
     let mut out = Vec::new();
     for _ in 0..2 {
         append_message(&mut out, MessageKind::Text, &payload, stamp, &mut tools.random);

@@ -14,24 +14,63 @@ use wsgate::tls::{ClientStream, RECORD_PLAINTEXT_BYTES_MAX};
 
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::publisher::Publisher;
+use crate::template::Values;
 
 /// A connection from the first SYN to the end.
 #[derive(Debug)]
 pub struct Connection {
     /// The worker's member that it belongs to.
     pub member: usize,
+    /// It publishes, and does not subscribe.
+    pub publishes: bool,
+    /// What it fills into templates.
+    pub values: Values,
+    /// It is open, and has been told that it is subscribed if it is to wait for that.
+    pub ready: bool,
     /// When it began to connect.
     pub begun: Time,
-    /// The WebSocket side.
-    pub client: Client,
+    /// Who speaks on it.
+    pub peer: Peer,
     /// What is to be written; the first `written` bytes of it are.
     pub out: Vec<u8>,
     written: usize,
+    /// The socket did not take all of it.
+    blocked: bool,
     /// Is in the worker's list of connections to flush.
     pub dirty: bool,
     connected: bool,
     stream: TcpStream,
     tls: Option<Box<ClientStream>>,
+}
+
+/// Who speaks on a connection.
+#[derive(Debug)]
+pub enum Peer {
+    /// A WebSocket client.
+    WebSocket(Client),
+    /// A back end that publishes over HTTP.
+    Publisher(Box<Publisher>),
+}
+
+impl Peer {
+    /// WebSocket messages may be sent.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::WebSocket(client) if client.is_open())
+    }
+
+    /// It has asked the server to end the connection.
+    pub fn is_closing(&self) -> bool {
+        matches!(self, Self::WebSocket(client) if client.is_closing())
+    }
+
+    /// Both sides have said that they end it; HTTP needs no words for that.
+    pub fn is_closed(&self) -> bool {
+        match self {
+            Self::WebSocket(client) => client.is_closed(),
+            Self::Publisher(_) => true,
+        }
+    }
 }
 
 /// What reading gave.
@@ -46,23 +85,27 @@ pub enum Received {
 }
 
 impl Connection {
-    /// Begins to connect. `out` holds the client's request; `tls` is a new stream.
+    /// Begins to connect. `receive_buffer`: bytes that the kernel is to take at most; `out` holds the client's request; `tls` is a new stream.
     pub fn connect(
-        member: usize,
         begun: Time,
         address: SocketAddr,
         source: Option<IpAddr>,
-        client: Client,
+        receive_buffer: Option<usize>,
+        peer: Peer,
         out: Vec<u8>,
         tls: Option<ClientStream>,
     ) -> Result<Self, Failure> {
-        let stream = open_socket(address, source).map_err(Failure::connect)?;
+        let stream = open_socket(address, source, receive_buffer).map_err(Failure::connect)?;
         Ok(Self {
-            member,
+            member: 0,
+            publishes: false,
+            values: Values::default(),
+            ready: false,
             begun,
-            client,
+            peer,
             out,
             written: 0,
+            blocked: false,
             dirty: false,
             connected: false,
             stream,
@@ -132,11 +175,19 @@ impl Connection {
         self.out.len() - self.written + self.tls.as_ref().map_or(0, |tls| tls.unsent().len())
     }
 
+    /// The socket is full: what is queued now waits.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
     /// Writes what the socket takes. What is left goes when it is writable again.
     pub fn flush(&mut self, pool: &mut BufferPool) -> Result<(), Failure> {
-        if self.tls.is_some() {
-            return self.flush_encrypted(pool);
-        }
+        let written = if self.tls.is_some() { self.flush_encrypted(pool) } else { self.flush_plain() };
+        self.blocked = self.unsent_bytes() > 0;
+        written
+    }
+
+    fn flush_plain(&mut self) -> Result<(), Failure> {
         while self.written < self.out.len() {
             match self.stream.write(&self.out[self.written..]) {
                 Ok(len) => self.written += len,
@@ -195,10 +246,13 @@ impl Connection {
     }
 }
 
-fn open_socket(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+fn open_socket(address: SocketAddr, source: Option<IpAddr>, receive_buffer: Option<usize>) -> io::Result<TcpStream> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
+    if let Some(bytes) = receive_buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
     if let Some(source) = source {
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }

@@ -77,6 +77,18 @@ impl Connector {
         Some(self.next - 1)
     }
 
+    /// Whether one more handshake may begin now that is none of the ramp's; it has then.
+    pub fn admit(&mut self) -> bool {
+        let admits = self.under_way < HANDSHAKES_PENDING_MAX;
+        self.under_way += usize::from(admits);
+        admits
+    }
+
+    /// The handshake that was admitted does not begin.
+    pub fn withdraw(&mut self) {
+        self.under_way -= 1;
+    }
+
     /// The connect of `member` is under way, in `slot`.
     pub fn begun(&mut self, slot: usize, member: usize, now: Time) {
         self.deadlines.push_back(Deadline { slot, member, at: now + self.timeout });
@@ -146,6 +158,18 @@ mod tests {
         assert_eq!(begun, HANDSHAKES_PENDING_MAX);
         connector.ended(true);
         assert!(connector.next(Time(2_000_000_000)).is_some());
+    }
+
+    #[test]
+    fn handshakes_beside_the_ramp_share_its_bound() {
+        let mut connector = connector(1, 1e7);
+        assert_eq!(connector.next(Time(0)), Some(0));
+        assert_eq!(std::iter::from_fn(|| connector.admit().then_some(())).count(), HANDSHAKES_PENDING_MAX - 1);
+        connector.withdraw();
+        assert!(connector.admit() && !connector.admit());
+        assert!(!connector.is_done());
+        (0..HANDSHAKES_PENDING_MAX).for_each(|_| connector.ended(true));
+        assert!(connector.is_done());
     }
 
     #[test]

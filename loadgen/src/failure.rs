@@ -32,6 +32,25 @@ pub enum Failure {
     /// Connected, but no complete answer to the upgrade.
     #[error("no answer to the upgrade within {0:?}")]
     HandshakeTimeout(Duration),
+    /// Open, but the server did not confirm the subscription.
+    #[error("no message with {text:?} after subscribing within {timeout:?}")]
+    SubscribeTimeout {
+        /// What the message had to contain.
+        text: String,
+        /// How long it was waited for, from the first SYN on.
+        timeout: Duration,
+    },
+    /// A publish that was not accepted; its connection goes on.
+    #[error("the server answered a publish with {status}: {body}")]
+    PublishStatus {
+        /// The HTTP status.
+        status: u16,
+        /// The first line of the body.
+        body: String,
+    },
+    /// An answer to a publish that is no HTTP/1.1.
+    #[error("{0}")]
+    PublishInvalid(String),
     /// TLS failed: the certificate is refused, or the server broke the protocol.
     #[error("{0}")]
     Tls(#[from] rustls::Error),
@@ -82,6 +101,9 @@ impl Failure {
             Self::HandshakeStatus { status, .. } => format!("handshake status {status}"),
             Self::HandshakeInvalid(_) => "handshake invalid".into(),
             Self::HandshakeTimeout(_) => "handshake timeout".into(),
+            Self::SubscribeTimeout { .. } => "subscribe timeout".into(),
+            Self::PublishStatus { status, .. } => format!("publish status {status}"),
+            Self::PublishInvalid(_) => "publish invalid".into(),
             Self::Tls(_) => "tls".into(),
             Self::Protocol(_) => "protocol error".into(),
             Self::ClosedByServer { code: Some(code), .. } => format!("closed by server {code}"),
@@ -121,6 +143,11 @@ impl FailureCounts {
             let new = || Count { count: 0, example: count.example.clone() };
             self.counts.entry(kind.clone()).or_insert_with(new).count += count.count;
         }
+    }
+
+    /// Forgets all of them.
+    pub fn reset(&mut self) {
+        self.counts.clear();
     }
 
     /// All of them.

@@ -9,35 +9,61 @@
 //!                      connector  who connects next, and how fast
 //!                      connection one socket and its client
 //!                      client     WebSocket, sans-IO
+//!                      publisher  HTTP, sans-IO
+//!                      conversation  what a client hears and says
 //!                      tls        for wss://, on wsgate's
 //!                      scenario   what is sent when, what was received, sans-IO
-//! report <- tally, latency, failure
+//! handover -> series      what was counted, second by second
+//! report <- series, tally, latency, failure; threshold
 //! ```
 //!
-//! Sockets, clocks and threads are met in `worker`, `connection`, `alarm`,
-//! `clock`, `files` and `run` only. Everything else takes the time and the bytes
+//! Sockets, clocks, threads and signals are met in `worker`, `connection`, `alarm`,
+//! `files`, `interrupt`, `self_check` and `run` only. Everything else takes the time and the bytes
 //! as arguments and is tested without either.
 
 pub mod alarm;
 pub mod cli;
 pub mod client;
+pub mod compare;
 pub mod connection;
 pub mod connector;
+pub mod conversation;
+pub mod deflate;
 pub mod failure;
 pub mod files;
+pub mod handover;
+pub mod hdr_log;
+pub mod html;
+pub mod interrupt;
 pub mod latency;
 pub mod limits;
+pub mod merge;
+pub mod numbers;
 pub mod order;
+pub mod origin;
+pub mod outputs;
 pub mod payload;
 pub mod plan;
+pub mod profile;
 pub mod progress;
+pub mod prometheus;
+pub mod publisher;
 pub mod random;
 pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod schedule;
+pub mod self_check;
+pub mod series;
 pub mod shared;
+pub mod speech;
+pub mod statistics;
 pub mod tally;
 pub mod target;
+pub mod template;
+pub mod threshold;
+pub mod timeline;
 pub mod tls;
+pub mod tools;
+pub mod watch;
 pub mod worker;

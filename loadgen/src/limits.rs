@@ -55,6 +55,11 @@ pub const SPARE_BUFFERS_MAX: usize = 1024;
 /// Capacity above which an output buffer is not kept, beside one message.
 pub const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
+/// Storms in one run.
+pub const STORMS_MAX: u32 = 1_000;
+/// Receive buffer of a reader that stalls: little is hidden from the server in it.
+pub const STALLED_BUFFER_BYTES: usize = 4096;
+
 /// A run is marked late if its schedule lag (99th percentile) is above both this...
 pub const SCHEDULE_LAG_MAX: Duration = Duration::from_millis(1);
 /// ... and this part of its latency (99th percentile): less changes no conclusion.

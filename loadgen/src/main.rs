@@ -4,45 +4,71 @@ use std::io::{Write as _, stdout};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use loadgen::cli::Cli;
-use loadgen::progress::Progress;
-use loadgen::report::Verdict;
-use loadgen::run;
-
-/// Usage, or a machine that cannot do what was asked; the same as clap's own.
-const EXIT_USAGE: u8 = 2;
-/// loadgen itself failed.
-const EXIT_INTERNAL: u8 = 4;
+use loadgen::cli::{Cli, OutputArgs};
+use loadgen::interrupt::Interrupt;
+use loadgen::origin::Origin;
+use loadgen::outputs::Outputs;
+use loadgen::plan::Plan;
+use loadgen::report::{EXIT_INTERNAL, EXIT_USAGE, Report, Verdict};
+use loadgen::run::{self, RunError};
+use loadgen::scenario::Pace;
+use loadgen::tools;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let json = cli.json();
+    let cli = match Cli::parse().into_tool() {
+        Ok(tool) => return ExitCode::from(tools::run(tool, &mut stdout())),
+        Err(cli) => *cli,
+    };
+    let output = cli.output();
     let plan = match cli.into_plan() {
         Ok(plan) => plan,
         Err(error) => error.exit(),
     };
-    let mut report = match run::run(plan.clone(), &mut Progress::new()) {
+    let origin = Origin::here(std::env::args(), output.label.clone());
+    let (outputs, mut watches) = match Outputs::open(&output, plan.pace.is_some_and(Pace::is_open)) {
+        Ok(opened) => opened,
+        Err(error) => return fail(&error, EXIT_USAGE),
+    };
+    let interrupt = match Interrupt::by_signal() {
+        Ok(interrupt) => interrupt,
+        Err(error) => return fail(&format!("cannot listen for signals: {error}"), EXIT_INTERNAL),
+    };
+    let mut report = match run::run(plan.clone(), &mut watches, &interrupt) {
         Ok(report) => report,
         Err(error) => {
-            eprintln!("loadgen: {error}");
-            return ExitCode::from(match error {
-                run::RunError::Files(_) => EXIT_USAGE,
-                run::RunError::Resolve { .. } => Verdict::NotConnected.exit_code(),
-                run::RunError::Start(_) | run::RunError::Worker { .. } => EXIT_INTERNAL,
-            });
+            let code = match error {
+                RunError::Files(_) => EXIT_USAGE,
+                RunError::Resolve { .. } => Verdict::NotConnected.exit_code(),
+                RunError::Start(_) | RunError::Worker { .. } => EXIT_INTERNAL,
+            };
+            return fail(&error.to_string(), code);
         }
     };
+    report.origin = origin;
+    report.judge(&output.fail_if, output.allow_invalid);
+    show(&mut report, &plan, &output);
+    match outputs.write(&report) {
+        Ok(()) => ExitCode::from(report.verdict.exit_code()),
+        Err(error) => fail(&error, EXIT_INTERNAL),
+    }
+}
+
+fn show(report: &mut Report, plan: &Plan, output: &OutputArgs) {
     if report.verdict == Verdict::NotConnected {
-        eprintln!("loadgen: {}", report.why_not_connected(&plan));
+        eprintln!("loadgen: {}", report.why_not_connected(plan));
     } else if plan.is_default {
         report.note("Next: loadgen --help, or loadgen echo --connections 1000 --rate 20000".to_owned());
     }
     let text = match report.verdict {
-        _ if json => report.to_json() + "\n",
+        _ if output.json => report.to_json() + "\n",
         Verdict::NotConnected => String::new(),
-        _ => report.to_text(&plan),
+        _ => report.to_text(),
     };
     // A reader that has left, such as `head`, is no failure of the run.
     let _ = stdout().write_all(text.as_bytes());
-    ExitCode::from(report.verdict.exit_code())
+}
+
+fn fail(error: &str, code: u8) -> ExitCode {
+    eprintln!("loadgen: {error}");
+    ExitCode::from(code)
 }

@@ -1,21 +1,27 @@
-//! What a message of a run looks like: who sent it, which one it is, and when it
-//! was meant to leave, readable wherever it arrives.
+//! What a message of a run looks like: who sent it, which one it is, when it was
+//! meant to leave and how much later it did, readable wherever it arrives.
 //!
 //! ```text
-//! run  sender  sequence  time     check  padding up to --payload
-//! 2    3       5         7        3      bytes, 6 bits in each
+//! run  sender  sequence  time     check  late  padding up to --payload
+//! 2    3       5         7        3      4     bytes, 6 bits in each
 //! ```
+//!
+//! The field `late` is there in open loops only: in a closed one a message is meant
+//! to leave when it does.
 //!
 //! All bytes are of the URL-safe base64 alphabet, so that a message may travel as
 //! text. The check covers the fields; the padding is the same for all messages of
 //! a run, at an offset that depends on the check.
 
+use memchr::memmem;
 use wsgate::time::Time;
 
 use crate::limits::CONNECTIONS_MAX;
 
-/// Bytes of the fields, and so of the shortest payload.
+/// Bytes of the fields, and so of the shortest payload, in a closed loop.
 pub const PAYLOAD_BYTES_MIN: usize = 20;
+/// Bytes of the fields in an open loop.
+pub const PAYLOAD_BYTES_MIN_OPEN: usize = PAYLOAD_BYTES_MIN + 4;
 /// Highest sequence number that the field holds; a sender stops there.
 pub const SEQUENCE_MAX: u32 = (1 << 30) - 1;
 
@@ -31,7 +37,10 @@ const DECODED: [u8; 256] = {
     table
 };
 /// The time field counts 64 ns: it reaches 78 hours, and rounding hides nothing.
-const TIME_UNIT_BITS: u32 = 6;
+pub const TIME_UNIT_BITS: u32 = 6;
+/// The lateness counts 1.024 us and reaches 17 s; what is later counts as that.
+const LATE_UNIT_BITS: u32 = 10;
+const LATE_TICKS_MAX: u64 = (1 << 24) - 1;
 /// Places at which the padding may begin.
 const PADDING_OFFSETS: usize = 64;
 
@@ -46,6 +55,9 @@ pub struct Stamp {
     pub sequence: u32,
     /// When it was meant to leave. Rounded down to 64 ns on the way.
     pub intended: Time,
+    /// When it left: was handed to its connection. Rounded down to 1.024 us after
+    /// `intended`, and the same in a closed loop.
+    pub sent: Time,
 }
 
 /// What an arriving payload is.
@@ -64,19 +76,27 @@ pub enum Reading {
 pub struct Payload {
     run: u32,
     bytes: usize,
+    /// Bytes of the fields.
+    fields: usize,
+    /// What every message begins with: the run.
+    marker: [u8; 2],
     padding: Vec<u8>,
 }
 
 impl Payload {
     /// Messages of `bytes` bytes. `run` tells this run from others on the same topic;
     /// its lower 12 bits count.
-    pub fn new(run: u32, bytes: usize) -> Self {
-        assert!(bytes >= PAYLOAD_BYTES_MIN, "{bytes} bytes do not hold the fields");
+    pub fn new(run: u32, bytes: usize, is_open_loop: bool) -> Self {
+        let fields = if is_open_loop { PAYLOAD_BYTES_MIN_OPEN } else { PAYLOAD_BYTES_MIN };
+        assert!(bytes >= fields, "{bytes} bytes do not hold the fields");
         // Any text will do that does not look the same at two offsets.
-        let padding = (0..(bytes - PAYLOAD_BYTES_MIN + PADDING_OFFSETS) as u64)
+        let padding = (0..(bytes - fields + PADDING_OFFSETS) as u64)
             .map(|i| ALPHABET[(mix(i / 8) >> (i % 8 * 8)) as usize & 63])
             .collect();
-        Self { run: run & 0xfff, bytes, padding }
+        let run = run & 0xfff;
+        let mut marker = [0; 2];
+        put(&mut marker, u64::from(run));
+        Self { run, bytes, fields, marker, padding }
     }
 
     /// Bytes of every message.
@@ -87,41 +107,101 @@ impl Payload {
     /// Appends the message.
     pub fn append(&self, out: &mut Vec<u8>, stamp: Stamp) {
         let ticks = stamp.intended.0 >> TIME_UNIT_BITS;
-        let check = check(self.run, stamp.sender, stamp.sequence, ticks);
-        let mut fields = [0; PAYLOAD_BYTES_MIN];
+        let late = self.late_ticks(stamp);
+        let check = check(self.run, stamp.sender, stamp.sequence, ticks, late);
+        let mut fields = [0; PAYLOAD_BYTES_MIN_OPEN];
         put(&mut fields[0..2], u64::from(self.run));
         put(&mut fields[2..5], u64::from(stamp.sender));
         put(&mut fields[5..10], u64::from(stamp.sequence));
         put(&mut fields[10..17], ticks);
         put(&mut fields[17..20], check);
-        out.extend_from_slice(&fields);
+        put(&mut fields[20..24], late);
+        out.extend_from_slice(&fields[..self.fields]);
         out.extend_from_slice(self.padding(check));
+    }
+
+    fn late_ticks(&self, stamp: Stamp) -> u64 {
+        if self.fields == PAYLOAD_BYTES_MIN {
+            return 0;
+        }
+        (stamp.sent.0.saturating_sub(stamp.intended.0) >> LATE_UNIT_BITS).min(LATE_TICKS_MAX)
     }
 
     /// Reads what arrived.
     pub fn read(&self, payload: &[u8]) -> Reading {
         let damaged = if payload.len() == self.bytes { Reading::Corrupted(None) } else { Reading::Foreign };
-        let Some(fields) = payload.first_chunk::<PAYLOAD_BYTES_MIN>() else { return Reading::Foreign };
-        let values = (get(&fields[0..2]), get(&fields[2..5]), get(&fields[5..10]), get(&fields[10..17]));
-        let (Some(run), Some(sender), Some(sequence), Some(ticks)) = values else { return damaged };
-        let (run, sender, sequence) = (run as u32, sender as u32, sequence as u32);
-        let check = check(run, sender, sequence, ticks);
-        if get(&fields[17..20]) != Some(check) {
-            return damaged;
-        }
+        let Some((run, stamp, check)) = self.fields(payload) else { return damaged };
         if run != self.run {
             return Reading::Foreign;
         }
-        let stamp = Stamp { sender, sequence, intended: Time(ticks << TIME_UNIT_BITS) };
-        if &payload[PAYLOAD_BYTES_MIN..] == self.padding(check) {
+        if &payload[self.fields..] == self.padding(check) {
             Reading::Ours(stamp)
         } else {
             Reading::Corrupted(Some(stamp))
         }
     }
 
+    /// The payloads in a message: itself, or those that the server has put among words
+    /// of its own. A message without any is one part, too: nothing goes unseen.
+    pub fn parts<'a>(&'a self, message: &'a [u8]) -> Parts<'a> {
+        Parts { payload: self, rest: Some(message), found: false, is_bare: message.len() == self.bytes }
+    }
+
+    /// Where the first payload whose fields are whole begins.
+    fn find(&self, message: &[u8]) -> Option<usize> {
+        memmem::find_iter(message, &self.marker)
+            .find(|&at| self.fields(&message[at..]).is_some_and(|(run, ..)| run == self.run))
+    }
+
+    /// The fields at the beginning of `payload`, if they are whole: the run, the stamp,
+    /// and the check.
+    fn fields(&self, payload: &[u8]) -> Option<(u32, Stamp, u64)> {
+        let fields = payload.get(..self.fields)?;
+        let (run, sender, sequence) = (get(&fields[0..2])?, get(&fields[2..5])?, get(&fields[5..10])?);
+        let (run, sender, sequence) = (run as u32, sender as u32, sequence as u32);
+        let (ticks, late) = (get(&fields[10..17])?, get(&fields[PAYLOAD_BYTES_MIN..])?);
+        let check = check(run, sender, sequence, ticks, late);
+        if get(&fields[17..20]) != Some(check) {
+            return None;
+        }
+        let intended = Time(ticks << TIME_UNIT_BITS);
+        let sent = Time(intended.0 + (late << LATE_UNIT_BITS));
+        Some((run, Stamp { sender, sequence, intended, sent }, check))
+    }
+
     fn padding(&self, check: u64) -> &[u8] {
-        &self.padding[check as usize % PADDING_OFFSETS..][..self.bytes - PAYLOAD_BYTES_MIN]
+        &self.padding[check as usize % PADDING_OFFSETS..][..self.bytes - self.fields]
+    }
+}
+
+/// See [`Payload::parts`].
+#[derive(Debug)]
+pub struct Parts<'a> {
+    payload: &'a Payload,
+    rest: Option<&'a [u8]>,
+    found: bool,
+    /// The message is as long as a payload, so that it is one, or a damaged one.
+    is_bare: bool,
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let rest = self.rest.take()?;
+        if self.is_bare {
+            return Some(rest);
+        }
+        match self.payload.find(rest) {
+            None if self.found => None,
+            None => Some(rest),
+            Some(at) => {
+                self.found = true;
+                let (part, after) = rest[at..].split_at(self.payload.bytes.min(rest.len() - at));
+                self.rest = (!after.is_empty()).then_some(after);
+                Some(part)
+            }
+        }
     }
 }
 
@@ -145,8 +225,9 @@ fn get(field: &[u8]) -> Option<u64> {
 }
 
 /// 18 bits that differ, most likely, if any field does.
-fn check(run: u32, sender: u32, sequence: u32, ticks: u64) -> u64 {
-    mix(mix(u64::from(run) << 32 | u64::from(sender)) ^ ticks ^ u64::from(sequence).rotate_left(34)) >> 46
+fn check(run: u32, sender: u32, sequence: u32, ticks: u64, late: u64) -> u64 {
+    let who = mix(u64::from(run) << 32 | u64::from(sender)) ^ late.rotate_left(20);
+    mix(who ^ ticks ^ u64::from(sequence).rotate_left(34)) >> 46
 }
 
 /// Spreads every input bit over all output bits (the finalizer of splitmix64).
@@ -161,7 +242,8 @@ fn mix(value: u64) -> u64 {
 mod tests {
     use super::*;
 
-    const STAMP: Stamp = Stamp { sender: 262_143, sequence: SEQUENCE_MAX, intended: Time(1 << 47) };
+    const STAMP: Stamp =
+        Stamp { sender: 262_143, sequence: SEQUENCE_MAX, intended: Time(1 << 47), sent: Time(1 << 47) };
 
     fn written(payload: &Payload, stamp: Stamp) -> Vec<u8> {
         let mut out = Vec::new();
@@ -171,9 +253,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for bytes in [20, 21, 64, 1_000] {
-            let payload = Payload::new(4_095, bytes);
-            let stamps = [STAMP, Stamp { sender: 0, sequence: 0, intended: Time(0) }];
+        for (bytes, is_open) in [(20, false), (21, false), (24, true), (64, false), (64, true), (1_000, true)] {
+            let payload = Payload::new(4_095, bytes, is_open);
+            let stamps = [STAMP, Stamp { sender: 0, sequence: 0, intended: Time(0), sent: Time(0) }];
             for stamp in stamps {
                 let message = written(&payload, stamp);
                 assert_eq!(message.len(), bytes);
@@ -184,22 +266,35 @@ mod tests {
     }
 
     #[test]
+    fn both_times_are_told_in_an_open_loop() {
+        let payload = Payload::new(1, 64, true);
+        for (late, told) in [(0, 0), (1_023, 0), (1_024, 1_024), (200_000_000, 199_999_488), (1 << 40, 17_179_868_160)]
+        {
+            let stamp = Stamp { sent: Time(STAMP.intended.0 + late), ..STAMP };
+            let Reading::Ours(read) = payload.read(&written(&payload, stamp)) else { panic!("{stamp:?}") };
+            assert_eq!((read.intended, read.sent.0 - read.intended.0), (STAMP.intended, told));
+        }
+    }
+
+    #[test]
     fn every_changed_byte_is_seen() {
-        let payload = Payload::new(77, 100);
-        let message = written(&payload, STAMP);
-        for at in 0..message.len() {
-            for flip in [1, 0x20, 0x80] {
-                let mut changed = message.clone();
-                changed[at] ^= flip;
-                let reading = payload.read(&changed);
-                assert!(matches!(reading, Reading::Corrupted(_)), "byte {at} ^ {flip}: {reading:?}");
+        for is_open in [false, true] {
+            let payload = Payload::new(77, 100, is_open);
+            let message = written(&payload, Stamp { sent: Time(STAMP.intended.0 + 5_000_000), ..STAMP });
+            for at in 0..message.len() {
+                for flip in [1, 0x20, 0x80] {
+                    let mut changed = message.clone();
+                    changed[at] ^= flip;
+                    let reading = payload.read(&changed);
+                    assert!(matches!(reading, Reading::Corrupted(_)), "byte {at} ^ {flip}: {reading:?}");
+                }
             }
         }
     }
 
     #[test]
     fn damage_to_the_padding_leaves_the_stamp() {
-        let payload = Payload::new(77, 100);
+        let payload = Payload::new(77, 100, false);
         let mut message = written(&payload, Stamp { sequence: 5, ..STAMP });
         message[99] ^= 1;
         assert_eq!(payload.read(&message), Reading::Corrupted(Some(Stamp { sequence: 5, ..STAMP })));
@@ -207,9 +302,31 @@ mod tests {
     }
 
     #[test]
+    fn payloads_are_found_among_other_words() {
+        let payload = Payload::new(3, 64, true);
+        let stamps = [1, 2, 3].map(|sequence| Stamp { sequence, ..STAMP });
+        let [a, b, c] = stamps.map(|stamp| String::from_utf8(written(&payload, stamp)).unwrap());
+        // The marker alone, before and within, is no payload.
+        let marker = String::from_utf8(payload.marker.to_vec()).unwrap();
+        let text = format!("{marker}{marker}{{\"data\":\"{a}\"}}\r\n{marker}MSG 64\r\n{b}{c}\r\n");
+        let read: Vec<_> = payload.parts(text.as_bytes()).map(|part| payload.read(part)).collect();
+        assert_eq!(read, stamps.map(Reading::Ours));
+        let cut: Vec<_> = payload.parts(&text.as_bytes()[..70]).map(|part| payload.read(part)).collect();
+        assert_eq!(cut, [Reading::Corrupted(Some(stamps[0]))]);
+    }
+
+    #[test]
+    fn a_message_without_payload_is_one_part() {
+        let payload = Payload::new(3, 64, true);
+        for message in [&b"welcome"[..], b"", &[b'A'; 64], &[b'A'; 65]] {
+            assert_eq!(payload.parts(message).collect::<Vec<_>>(), [message]);
+        }
+    }
+
+    #[test]
     fn other_runs_and_other_words_are_foreign() {
-        let payload = Payload::new(1, 64);
-        assert_eq!(payload.read(&written(&Payload::new(2, 64), STAMP)), Reading::Foreign);
+        let payload = Payload::new(1, 64, false);
+        assert_eq!(payload.read(&written(&Payload::new(2, 64, false), STAMP)), Reading::Foreign);
         assert_eq!(payload.read(b"welcome"), Reading::Foreign);
         assert_eq!(payload.read(b"welcome to the longest greeting there is"), Reading::Foreign);
         assert_eq!(payload.read(b""), Reading::Foreign);

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use wsgate::proto::frame::MessageKind;
 
+use crate::publisher::PublishRequest;
 use crate::scenario::Pace;
-use crate::schedule::Share;
+use crate::schedule::{Arrivals, Share};
+use crate::speech::Speech;
 use crate::target::{Request, Target};
+use crate::template::Values;
 use crate::tls::TlsPlan;
 
 /// Which scenario.
@@ -22,6 +25,23 @@ pub enum Kind {
     },
     /// Connections are held.
     Idle,
+    /// See [`crate::scenario::churn`].
+    Churn {
+        /// How long each connection stays.
+        stay: Duration,
+    },
+    /// See [`crate::scenario::storm`].
+    Storm {
+        /// How often all connections drop.
+        times: u32,
+    },
+    /// A fan-out in which some subscribers do not read.
+    Slow {
+        /// Connections that publish, beside the subscribers.
+        publishers: usize,
+        /// Subscribers that stall.
+        stalled: usize,
+    },
 }
 
 impl Kind {
@@ -31,6 +51,9 @@ impl Kind {
             Self::Echo => "echo",
             Self::Fanout { .. } => "fanout",
             Self::Idle => "idle",
+            Self::Churn { .. } => "churn",
+            Self::Storm { .. } => "storm",
+            Self::Slow { .. } => "slow",
         }
     }
 }
@@ -46,8 +69,16 @@ pub struct Plan {
     pub request: Request,
     /// The upgrade request of publishers.
     pub publisher_request: Request,
+    /// What clients say beside the payloads.
+    pub speech: Speech,
+    /// How publishers without a WebSocket publish.
+    pub publish: Option<PublishRequest>,
+    /// Publishers of each topic that are WebSocket clients; the others use `publish`.
+    pub client_publishers: usize,
     /// How, for `wss://`.
     pub tls: Option<TlsPlan>,
+    /// Topics over which subscribers and publishers are spread, by their numbers.
+    pub topics: usize,
     /// Connections; in a fan-out, subscribers.
     pub connections: usize,
     /// How fast messages are sent; idle connections send none.
@@ -60,12 +91,20 @@ pub struct Plan {
     pub ramp: f64,
     /// How long a connection may take from the first SYN to the 101.
     pub handshake_timeout: Duration,
-    /// How long messages are sent.
+    /// How messages follow each other in an open loop.
+    pub arrivals: Arrivals,
+    /// How long messages are sent before the figures begin.
+    pub warm_up: Duration,
+    /// How long messages are sent that are in the figures.
     pub duration: Duration,
+    /// How long messages are sent after that.
+    pub cool_down: Duration,
     /// How long answers are waited for after that.
     pub grace: Duration,
     /// Worker threads.
     pub threads: usize,
+    /// Each worker keeps to a processor of its own.
+    pub pin: bool,
     /// Addresses to connect from, in turn; empty leaves it to the system.
     pub sources: Vec<IpAddr>,
     /// Nobody said what to do: the report adds what to try next.
@@ -73,10 +112,25 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// How long messages are sent in all.
+    pub fn sending(&self) -> Duration {
+        self.warm_up + self.duration + self.cool_down
+    }
+
+    /// Whether connections are opened before the run, and not in it.
+    pub fn connects_first(&self) -> bool {
+        !matches!(self.kind, Kind::Churn { .. })
+    }
+
+    /// Whether that client of the run is a subscriber that stalls.
+    pub fn stalls(&self, number: usize) -> bool {
+        matches!(self.kind, Kind::Slow { stalled, .. } if number < stalled)
+    }
+
     /// Publishing connections beside the others.
     pub fn publishers(&self) -> usize {
         match self.kind {
-            Kind::Fanout { publishers } => publishers,
+            Kind::Fanout { publishers } | Kind::Slow { publishers, .. } => publishers,
             _ => 0,
         }
     }
@@ -84,6 +138,28 @@ impl Plan {
     /// All connections.
     pub fn connections_total(&self) -> usize {
         self.connections + self.publishers()
+    }
+
+    /// Who a worker's member is: its number within the run, and whether it publishes.
+    pub fn client(&self, worker: usize, member: usize) -> (usize, bool) {
+        let share = self.connection_share(worker);
+        match member.checked_sub(share.local_senders()) {
+            None => (share.sender(member), false),
+            Some(publisher) => (self.connections + self.publisher_share(worker).sender(publisher), true),
+        }
+    }
+
+    /// Whether that client of the run publishes over HTTP.
+    pub fn publishes_over_http(&self, number: usize) -> bool {
+        number.checked_sub(self.connections).is_some_and(|publisher| publisher / self.topics >= self.client_publishers)
+    }
+
+    /// What a client fills into templates.
+    pub fn values(&self, worker: usize, member: usize) -> Values {
+        let (client, publishes) = self.client(worker, member);
+        // Publishers are numbered behind the subscribers, topics from 0 for both.
+        let number = if publishes { client - self.connections } else { client };
+        Values { client: client as u32, topic: (number % self.topics) as u32 }
     }
 
     /// The connections (subscribers, in a fan-out) of one worker.

@@ -5,13 +5,17 @@ use super::*;
 const SECOND: u64 = 1_000_000_000;
 const ONE: Share = Share { senders: 1, workers: 1, worker: 0 };
 
+fn constant(window: Window, rate: f64, share: Share) -> Schedule {
+    Schedule::new(window, Profile::constant(rate), Arrivals::Constant, share)
+}
+
 fn all(schedule: &mut Schedule) -> Vec<(usize, Time)> {
     std::iter::from_fn(|| schedule.take(Time(u64::MAX))).collect()
 }
 
 #[test]
 fn times_are_fixed_in_advance_and_evenly_spaced() {
-    let mut schedule = Schedule::new(window(Time(7), Duration::from_secs(1)), 1_000.0, ONE);
+    let mut schedule = constant(window(Time(7), Duration::from_secs(1)), 1_000.0, ONE);
     let times = all(&mut schedule);
     assert_eq!(times.len(), 1_000);
     assert!(times.iter().enumerate().all(|(k, &(_, at))| at == Time(7 + k as u64 * 1_000_000)));
@@ -20,7 +24,7 @@ fn times_are_fixed_in_advance_and_evenly_spaced() {
 
 #[test]
 fn nothing_is_taken_before_its_time_and_lateness_moves_nothing() {
-    let mut schedule = Schedule::new(window(Time(0), Duration::from_secs(1)), 10.0, ONE);
+    let mut schedule = constant(window(Time(0), Duration::from_secs(1)), 10.0, ONE);
     assert_eq!(schedule.take(Time(0)), Some((0, Time(0))));
     assert_eq!(schedule.take(Time(99_999_999)), None);
     // Half a second late: the intended times stay what they were.
@@ -34,11 +38,11 @@ fn workers_share_one_sequence_without_gap_or_overlap() {
     for (senders, workers) in [(1, 1), (5, 2), (7, 3), (2, 4), (100, 8)] {
         let whole_share = Share { senders, ..ONE };
         let window = window(Time(0), Duration::from_secs(2));
-        let whole = all(&mut Schedule::new(window, 1_337.0, whole_share));
+        let whole = all(&mut constant(window, 1_337.0, whole_share));
         let mut parts: Vec<_> = (0..workers)
             .flat_map(|worker| {
                 let share = Share { senders, workers, worker };
-                let mut schedule = Schedule::new(window, 1_337.0, share);
+                let mut schedule = constant(window, 1_337.0, share);
                 all(&mut schedule).into_iter().map(move |(local, at)| (share.sender(local), at)).collect::<Vec<_>>()
             })
             .collect();
@@ -59,11 +63,51 @@ fn senders_are_dealt_to_workers_completely() {
 #[test]
 fn a_day_at_an_odd_rate_does_not_drift() {
     let rate = 333.3;
-    let mut schedule = Schedule::new(window(Time(0), Duration::from_secs(86_400)), rate, ONE);
-    schedule.round = 10_000_000;
+    let mut schedule = constant(window(Time(0), Duration::from_secs(86_400)), rate, ONE);
+    schedule.round = 9_999_999;
+    schedule.take(Time(u64::MAX));
     let at = schedule.next_at().unwrap().0;
     let exact = (10_000_000u128 * 10_000_000_000 / 3_333) as u64;
     assert!(at.abs_diff(exact) <= 10, "{at} for {exact}");
+}
+
+fn poisson(seed: u64, rate: f64, share: Share) -> Vec<(usize, Time)> {
+    let window = window(Time(0), Duration::from_secs(100));
+    all(&mut Schedule::new(window, Profile::constant(rate), Arrivals::Poisson { seed }, share))
+}
+
+#[test]
+fn poisson_arrivals_have_the_rate_and_the_spread_of_a_poisson_process() {
+    let times: Vec<_> = poisson(7, 1_000.0, ONE).into_iter().map(|(_, at)| at.0).collect();
+    // 100,000 on average, with a deviation of 316.
+    assert!(times.len().abs_diff(100_000) < 1_500, "{}", times.len());
+    // In windows of 10 ms, mean and variance of the counts are both 10.
+    let mut counts = vec![0f64; 10_000];
+    times.iter().for_each(|at| counts[(at / 10_000_000) as usize] += 1.0);
+    let mean = counts.iter().sum::<f64>() / 1e4;
+    let variance = counts.iter().map(|count| (count - mean).powi(2)).sum::<f64>() / 1e4;
+    assert!((mean - 10.0).abs() < 0.2 && (variance - 10.0).abs() < 1.0, "mean {mean}, variance {variance}");
+}
+
+#[test]
+fn poisson_arrivals_repeat_themselves_and_differ_by_seed_and_worker() {
+    let part = |worker| Share { senders: 4, workers: 2, worker };
+    assert_eq!(poisson(1, 50.0, part(0)), poisson(1, 50.0, part(0)));
+    assert_ne!(poisson(1, 50.0, part(0)), poisson(2, 50.0, part(0)));
+    let (first, second) = (poisson(1, 50.0, part(0)), poisson(1, 50.0, part(1)));
+    assert!(first.iter().zip(&second).all(|(a, b)| a.1 != b.1));
+    // Each worker has its part of the rate: 2,500, with a deviation of 50.
+    assert!(first.len().abs_diff(2_500) < 250 && second.len().abs_diff(2_500) < 250);
+}
+
+#[test]
+fn warm_up_and_cool_down_surround_what_is_measured() {
+    let [warm_up, measured, cool_down] = [2, 5, 1].map(Duration::from_secs);
+    let window = Window::new(Time(10), warm_up, measured, cool_down);
+    assert_eq!(window.end, Time(10 + 8 * SECOND));
+    let schedule = &mut constant(window, 1.0, ONE);
+    let measured: Vec<_> = all(schedule).iter().map(|&(_, at)| window.measures(at)).collect();
+    assert_eq!(measured, [false, false, true, true, true, true, true, false]);
 }
 
 /// The most permits that any window of one second saw, and how many there were.

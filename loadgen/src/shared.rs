@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 
+use crate::handover::Interval;
 use crate::schedule::Window;
 
 /// From the main thread to a worker.
@@ -10,6 +11,8 @@ use crate::schedule::Window;
 pub enum Command {
     /// Everybody has connected: send in that window.
     Start(Window),
+    /// Send nothing more: the run was interrupted.
+    Stop,
     /// Everybody is done sending: say when nothing more is expected.
     Drain,
     /// Close all connections and end.
@@ -31,13 +34,18 @@ pub enum Stage {
     Ended,
 }
 
-/// A worker has reached a stage.
-#[derive(Clone, Copy, Debug)]
-pub struct Notice {
-    /// Number of the worker.
-    pub worker: usize,
-    /// What it reached.
-    pub stage: Stage,
+/// From a worker to the main thread.
+#[derive(Debug)]
+pub enum Notice {
+    /// The worker has reached a stage.
+    Reached {
+        /// Number of the worker.
+        worker: usize,
+        /// What it reached.
+        stage: Stage,
+    },
+    /// What the worker counted in an interval.
+    Interval(Interval),
 }
 
 /// A worker's way to the main thread. When it goes out of scope, by a panic even,
@@ -54,7 +62,12 @@ impl Reporter {
     /// The worker has reached a stage.
     pub fn reached(&self, stage: Stage) {
         // Nobody listens only if the main thread has panicked; it says so itself.
-        let _ = self.notices.send(Notice { worker: self.worker, stage });
+        let _ = self.notices.send(Notice::Reached { worker: self.worker, stage });
+    }
+
+    /// The worker is done with an interval.
+    pub fn hand_over(&self, interval: Interval) {
+        let _ = self.notices.send(Notice::Interval(interval));
     }
 }
 

@@ -9,6 +9,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use crate::deflate;
+use crate::template::{Table, Template, Values};
+
 /// How long each of several addresses of a name is tried before the run.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -43,6 +46,32 @@ impl Target {
         };
         let open = |address: &&SocketAddr| TcpStream::connect_timeout(address, PROBE_TIMEOUT).is_ok();
         Ok(addresses.iter().find(open).copied().unwrap_or(first))
+    }
+
+    /// A `http://` URL, to which back ends publish.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn parse_http(url: &str) -> Result<Self, String> {
+        let rest = url.strip_prefix("http://").ok_or_else(|| format!("{url:?} does not begin with http://"))?;
+        format!("ws://{rest}").parse().map_err(|error: TargetError| error.to_string())
+    }
+
+    /// Path and query.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The lines of these headers, and of `Host` unless it is among them.
+    pub fn header_lines(&self, headers: &[Header]) -> String {
+        let mut lines = String::new();
+        if !headers.iter().any(|header| header.name.eq_ignore_ascii_case("Host")) {
+            lines += &format!("Host: {}\r\n", self.authority());
+        }
+        for Header { name, value } in headers {
+            lines += &format!("{name}: {value}\r\n");
+        }
+        lines
     }
 
     /// Whether it is spoken to over TLS.
@@ -156,40 +185,49 @@ impl FromStr for Header {
 /// The upgrade request of a run: everything but the key is the same each time.
 #[derive(Clone, Debug)]
 pub struct Request {
-    before_key: Vec<u8>,
-    after_key: Vec<u8>,
+    before_key: Template,
     /// The subprotocol that is asked for; the server must choose it or none.
     pub subprotocol: Option<String>,
+    /// permessage-deflate is offered; the server may choose it.
+    pub offers_deflate: bool,
 }
 
 impl Request {
-    /// A request to `target`. A `Host` among the headers replaces the URL's.
-    pub fn new(target: &Target, headers: &[Header], subprotocol: Option<&str>) -> Self {
-        let mut before_key = format!("GET {} HTTP/1.1\r\n", target.path);
-        if !headers.iter().any(|header| header.name.eq_ignore_ascii_case("Host")) {
-            before_key += &format!("Host: {}\r\n", target.authority());
-        }
+    /// A request to `target`. A `Host` among the headers replaces the URL's. The path and
+    /// the headers are templates.
+    ///
+    /// # Errors
+    /// In words: what is wrong with a template.
+    pub fn new(target: &Target, headers: &[Header], subprotocol: Option<&str>, table: &Table) -> Result<Self, String> {
+        let mut before_key = format!("GET {} HTTP/1.1\r\n{}", target.path, target.header_lines(headers));
         before_key += "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n";
         if let Some(subprotocol) = subprotocol {
             before_key += &format!("Sec-WebSocket-Protocol: {subprotocol}\r\n");
         }
-        for Header { name, value } in headers {
-            before_key += &format!("{name}: {value}\r\n");
-        }
         before_key += "Sec-WebSocket-Key: ";
-        Self {
-            before_key: before_key.into_bytes(),
-            after_key: b"\r\n\r\n".to_vec(),
+        Ok(Self {
+            before_key: Template::parse(&before_key, table)?,
             subprotocol: subprotocol.map(str::to_owned),
-        }
+            offers_deflate: false,
+        })
+    }
+
+    /// The same, offering permessage-deflate.
+    pub fn with_deflate(mut self) -> Self {
+        self.offers_deflate = true;
+        self
     }
 
     /// Appends the request with a key made of `nonce`, and returns the key.
-    pub fn append(&self, out: &mut Vec<u8>, nonce: [u8; 16]) -> String {
+    pub fn append(&self, out: &mut Vec<u8>, nonce: [u8; 16], values: Values, table: &Table) -> String {
         let key = BASE64.encode(nonce);
-        out.extend_from_slice(&self.before_key);
+        self.before_key.append(out, values, table, |_| {});
         out.extend_from_slice(key.as_bytes());
-        out.extend_from_slice(&self.after_key);
+        if self.offers_deflate {
+            out.extend_from_slice(b"\r\nSec-WebSocket-Extensions: ");
+            out.extend_from_slice(deflate::OFFER.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n\r\n");
         key
     }
 }
@@ -200,6 +238,23 @@ mod tests {
     use wsgate::proto::http;
 
     use super::*;
+
+    const VALUES: Values = Values { client: 7, topic: 3 };
+
+    fn request(target: &Target, headers: &[Header], subprotocol: Option<&str>) -> Request {
+        Request::new(target, headers, subprotocol, &Table::default()).unwrap()
+    }
+
+    #[test]
+    fn path_and_headers_are_filled_in_for_each_client() {
+        let target: Target = "ws://a/room/{topic}?id={client}".parse().unwrap();
+        let mut bytes = Vec::new();
+        let request = request(&target, &["X-Id: {client}".parse().unwrap()], None);
+        request.append(&mut bytes, [0; 16], VALUES, &Table::default());
+        let head = http::parse(&bytes).unwrap();
+        assert_eq!((head.path, head.query), ("/room/3", "id=7"));
+        assert_eq!(head.single("X-Id").unwrap(), Some("7"));
+    }
 
     #[test]
     fn urls_are_read() {
@@ -241,7 +296,7 @@ mod tests {
         let target: Target = "ws://127.0.0.1:8000/chat?a".parse().unwrap();
         let headers = ["Origin: http://a".parse().unwrap(), "X-Key: b: c".parse().unwrap()];
         let mut bytes = Vec::new();
-        let key = Request::new(&target, &headers, Some("mqtt")).append(&mut bytes, [7; 16]);
+        let key = request(&target, &headers, Some("mqtt")).append(&mut bytes, [7; 16], VALUES, &Table::default());
         let request = http::parse(&bytes).unwrap();
         assert_eq!((request.path, request.query), ("/chat", "a"));
         assert_eq!(request.single("Host").unwrap(), Some("127.0.0.1:8000"));
@@ -254,7 +309,8 @@ mod tests {
     fn a_given_host_header_replaces_the_urls() {
         let mut bytes = Vec::new();
         let target = "ws://127.0.0.1:1/".parse().unwrap();
-        Request::new(&target, &["host: other".parse().unwrap()], None).append(&mut bytes, [0; 16]);
+        let headers = ["host: other".parse().unwrap()];
+        request(&target, &headers, None).append(&mut bytes, [0; 16], VALUES, &Table::default());
         assert_eq!(http::parse(&bytes).unwrap().single("Host").unwrap(), Some("other"));
     }
 

@@ -61,3 +61,42 @@ fn a_closed_loop_goes_on_beside_a_lost_message() {
     assert_eq!((run.code, run.faults()), (1, vec![("lost", 1)]));
     assert!(run.count("received") > 1, "{}", run.json);
 }
+
+#[test]
+fn the_seconds_of_a_run_add_up_to_its_totals() {
+    let server = echo_server(|number, message| if number == 7 { vec![] } else { vec![message] });
+    let run = loadgen("echo", server, "-c 2 -t 2 -R 200 -d 2500ms --grace 200ms");
+    let seconds = run.json["series"].as_array().unwrap();
+    for name in ["sent", "received", "lost", "opened", "errors"] {
+        let sum: u64 = seconds.iter().map(|second| second[name].as_u64().unwrap()).sum();
+        assert_eq!(sum, run.count(name), "{name} in {}", run.json);
+    }
+    let measured: Vec<_> = seconds.iter().filter(|second| second["phase"] == "measured").collect();
+    let lengths: Vec<_> = measured.iter().map(|second| second["seconds"].as_f64().unwrap()).collect();
+    assert_eq!(lengths, [1.0, 1.0, 0.5]);
+    assert!(measured.iter().all(|second| second["latency_us"]["p50"].as_f64().unwrap() > 0.0), "{}", run.json);
+}
+
+#[test]
+fn a_threshold_gates_by_its_exit_code() {
+    let server = echo_server(|_, message| vec![message]);
+    for (condition, code, verdict) in
+        [("sent<200", 0, "ok"), ("sent>=200", 5, "threshold_failed"), ("rate<0.5*target", 0, "ok")]
+    {
+        let run = loadgen("echo", server, &format!("{LOAD} --fail-if {condition}"));
+        assert_eq!(
+            (run.code, &run.json["verdict"]),
+            (code, &verdict.into()),
+            "{condition}: {}",
+            run.json["thresholds"]
+        );
+        assert_eq!(run.json["thresholds"][0]["fail_if"], condition);
+    }
+    let run = loadgen("echo", server, &format!("{LOAD} --label before"));
+    assert_eq!(run.json["origin"]["label"], "before");
+    assert!(
+        run.json["origin"]["command"].as_str().unwrap().starts_with("loadgen echo ws://"),
+        "{}",
+        run.json["origin"]
+    );
+}

@@ -5,7 +5,8 @@ use wsgate::time::Time;
 use super::{Pace, Scenario};
 use crate::order::{Arrival, Tracker};
 use crate::payload::{Payload, Reading, SEQUENCE_MAX, Stamp};
-use crate::schedule::{Schedule, Share, Window};
+use crate::profile::Profile;
+use crate::schedule::{Arrivals, Schedule, Share, Window};
 use crate::tally::Tally;
 
 /// The echo scenario's part on one worker.
@@ -14,6 +15,7 @@ pub struct Echo {
     payload: Payload,
     share: Share,
     pace: Pace,
+    arrivals: Arrivals,
     members: Vec<Member>,
     live: usize,
     window: Option<Window>,
@@ -41,12 +43,13 @@ impl Member {
 
 impl Echo {
     /// The members of `share`, whose senders are the connections.
-    pub fn new(payload: Payload, share: Share, pace: Pace) -> Self {
+    pub fn new(payload: Payload, share: Share, pace: Pace, arrivals: Arrivals) -> Self {
         let members = (0..share.local_senders()).map(|_| Member::default()).collect();
         Self {
             payload,
             share,
             pace,
+            arrivals,
             members,
             live: 0,
             window: None,
@@ -57,16 +60,17 @@ impl Echo {
         }
     }
 
-    fn stamp(&mut self, member: usize, intended: Time) -> Option<Stamp> {
+    fn stamp(&mut self, member: usize, intended: Time, now: Time) -> Option<Stamp> {
+        let window = self.window?;
         let sender = self.share.sender(member) as u32;
         let member = &mut self.members[member];
         if !member.live || member.sent > SEQUENCE_MAX {
             return None;
         }
-        let stamp = Stamp { sender, sequence: member.sent, intended };
+        let stamp = Stamp { sender, sequence: member.sent, intended, sent: now };
         member.sent += 1;
         self.outstanding += 1;
-        self.tally.sent += 1;
+        self.tally.count_sent(&window, intended);
         Some(stamp)
     }
 
@@ -81,14 +85,14 @@ impl Echo {
     fn next_after_answer(&mut self, member: usize, now: Time) -> Option<Stamp> {
         let may_send = self.window.is_some_and(|window| now < window.end);
         match self.pace {
-            Pace::Closed { .. } if may_send => self.stamp(member, now),
+            Pace::Closed { .. } if may_send => self.stamp(member, now, now),
             _ => None,
         }
     }
 }
 
 impl Scenario for Echo {
-    fn opened(&mut self, member: usize) {
+    fn opened(&mut self, member: usize, _now: Time) {
         self.members[member].live = true;
         self.live += 1;
     }
@@ -102,8 +106,18 @@ impl Scenario for Echo {
     fn start(&mut self, window: Window) {
         self.window = Some(window);
         match self.pace {
-            Pace::Open { rate } => self.schedule = Some(Schedule::new(window, rate, self.share)),
+            Pace::Open { rate } => {
+                let profile = Profile::constant(rate);
+                self.schedule = Some(Schedule::new(window, profile, self.arrivals, self.share));
+            }
             Pace::Closed { in_flight } => self.opening = 0..u64::from(in_flight) * self.members.len() as u64,
+        }
+    }
+
+    fn stop(&mut self, now: Time) {
+        self.window = self.window.map(|window| window.until(now));
+        if let Some(schedule) = &mut self.schedule {
+            schedule.stop();
         }
     }
 
@@ -131,10 +145,10 @@ impl Scenario for Echo {
             return None;
         }
         self.outstanding -= 1;
+        let Some(window) = self.window else { unreachable!("a message that was sent has a window") };
         self.tally.reordered += u64::from(arrival == Arrival::Late);
         if matches!(reading, Reading::Ours(_)) {
-            self.tally.received += 1;
-            self.tally.latency.record(now.0.saturating_sub(stamp.intended.0));
+            self.tally.count_received(&window, stamp, self.pace.is_open(), now);
         } else {
             self.tally.corrupted += 1;
         }
@@ -146,15 +160,15 @@ impl Scenario for Echo {
         if let Some(schedule) = &mut self.schedule {
             let (member, intended) = schedule.take(now)?;
             let member = self.live_from(member)?;
-            self.tally.schedule_lag.record(now.0 - intended.0);
-            return Some((member, self.stamp(member, intended)?));
+            self.tally.count_lag(&window, intended, now);
+            return Some((member, self.stamp(member, intended, now)?));
         }
         if now >= window.end {
             return None;
         }
         loop {
             let member = (self.opening.next()? % self.members.len() as u64) as usize;
-            if let Some(stamp) = self.stamp(member, now) {
+            if let Some(stamp) = self.stamp(member, now, now) {
                 return Some((member, stamp));
             }
         }
@@ -181,8 +195,8 @@ impl Scenario for Echo {
         self.outstanding == 0
     }
 
-    fn counts(&self) -> (u64, u64) {
-        (self.tally.sent, self.tally.received)
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
     }
 
     fn finish(mut self: Box<Self>) -> Tally {
@@ -201,10 +215,10 @@ mod tests {
     const SHARE: Share = Share { senders: 2, workers: 1, worker: 0 };
 
     fn echo(pace: Pace) -> (Box<Echo>, Payload) {
-        let payload = Payload::new(5, 64);
-        let mut echo = Box::new(Echo::new(payload.clone(), SHARE, pace));
-        echo.opened(0);
-        echo.opened(1);
+        let payload = Payload::new(5, 64, pace.is_open());
+        let mut echo = Box::new(Echo::new(payload.clone(), SHARE, pace, Arrivals::Constant));
+        echo.opened(0, Time(0));
+        echo.opened(1, Time(0));
         echo.start(window(Time(1_000), Duration::from_secs(1)));
         (echo, payload)
     }

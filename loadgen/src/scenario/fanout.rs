@@ -1,5 +1,7 @@
-//! Publishers send to a topic, and every subscriber expects every message.
+//! Publishers send to topics, and every subscriber of a topic expects every message.
 //!
+//! Subscriber `s` and publisher `p` of the run belong to topics `s % topics` and
+//! `p % topics`; each topic has as many publishers as the others.
 //! Members of a worker: its subscribers first, then its publishers. Publishers
 //! ignore what they receive: many servers send it to them, some do not.
 
@@ -10,10 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wsgate::time::Time;
 
 use super::{Pace, Scenario};
+use crate::failure::Failure;
 use crate::limits::DELIVERY_PATIENCE;
 use crate::order::{Arrival, Tracker};
 use crate::payload::{Payload, Reading, SEQUENCE_MAX, Stamp};
-use crate::schedule::{Schedule, Share, Window};
+use crate::profile::Profile;
+use crate::schedule::{Arrivals, Schedule, Share, Window};
 use crate::tally::Tally;
 
 /// What the workers of a fan-out tell each other.
@@ -21,7 +25,8 @@ use crate::tally::Tally;
 pub struct Board {
     /// Messages published, by publisher.
     published: Box<[AtomicU64]>,
-    subscribers_live: AtomicU64,
+    /// By topic.
+    subscribers_live: Box<[AtomicU64]>,
     /// Closed loop: `in_flight` slots per publisher. A slot holds the sequence number
     /// of a message in its upper half and its deliveries in the lower one.
     slots: Box<[AtomicU64]>,
@@ -29,8 +34,9 @@ pub struct Board {
 }
 
 impl Board {
-    /// The board of a run with that many publishers.
-    pub fn new(publishers: usize, pace: Pace) -> Self {
+    /// The board of a run with that many topics, and publishers over all of them.
+    pub fn new(topics: usize, publishers: usize, pace: Pace) -> Self {
+        assert!(topics > 0 && publishers.is_multiple_of(topics), "{publishers} publishers on {topics} topics");
         let in_flight = match pace {
             Pace::Open { .. } => 0,
             Pace::Closed { in_flight } => in_flight as usize,
@@ -38,10 +44,23 @@ impl Board {
         let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
         Self {
             published: zeros(publishers),
-            subscribers_live: AtomicU64::new(0),
+            subscribers_live: zeros(topics),
             slots: zeros(publishers * in_flight),
             in_flight,
         }
+    }
+
+    fn topics(&self) -> usize {
+        self.subscribers_live.len()
+    }
+
+    fn topic(&self, number: usize) -> usize {
+        number % self.topics()
+    }
+
+    /// How many publishers a topic has.
+    fn publishers_per_topic(&self) -> usize {
+        self.published.len() / self.topics()
     }
 
     fn slot(&self, publisher: usize, sequence: u32) -> usize {
@@ -50,20 +69,22 @@ impl Board {
 
     /// Counts deliveries; whether every subscriber now has the message.
     fn deliver(&self, slot: usize, sequence: u32, count: u32) -> bool {
+        let topic = self.topic(slot / self.in_flight);
         let slot = &self.slots[slot];
         if slot.load(Ordering::Acquire) >> 32 != u64::from(sequence) {
             return false; // Its time was up: the slot is another message's.
         }
         let delivered = slot.fetch_add(u64::from(count), Ordering::AcqRel) + u64::from(count);
-        self.is_complete(delivered)
+        self.is_complete(topic, delivered)
     }
 
-    fn is_complete(&self, slot: u64) -> bool {
-        slot & 0xffff_ffff >= self.subscribers_live.load(Ordering::Acquire)
+    fn is_complete(&self, topic: usize, slot: u64) -> bool {
+        slot & 0xffff_ffff >= self.subscribers_live[topic].load(Ordering::Acquire)
     }
 
-    fn published_total(&self) -> u64 {
-        self.published.iter().map(|count| count.load(Ordering::Acquire)).sum()
+    /// Messages published to a topic.
+    fn published(&self, topic: usize) -> u64 {
+        self.published[topic..].iter().step_by(self.topics()).map(|count| count.load(Ordering::Acquire)).sum()
     }
 }
 
@@ -73,9 +94,14 @@ pub struct Fanout {
     board: Arc<Board>,
     payload: Payload,
     pace: Pace,
+    arrivals: Arrivals,
+    subscriber_share: Share,
+    /// Subscribers of the run with lower numbers stall: they read nothing while messages
+    /// are sent, and nothing is expected of them.
+    stalled: usize,
     publisher_share: Share,
     subscribers: Vec<Subscriber>,
-    /// One per subscriber and publisher of the run.
+    /// One per subscriber and publisher of its topic.
     trackers: Vec<Tracker>,
     publishers: Vec<Publisher>,
     window: Option<Window>,
@@ -85,8 +111,11 @@ pub struct Fanout {
     touched: Vec<usize>,
     /// A subscriber left: who waited for it need not any more.
     subscriber_left: bool,
-    subscribers_live: u64,
+    /// Of this worker, by topic.
+    subscribers_live: Vec<u64>,
     publishers_live: usize,
+    /// Readers that stall and are still connected.
+    stalled_live: usize,
     /// Different messages that live subscribers received, summed up.
     received_by_live: u64,
     /// The publisher that is asked first: each has its turn.
@@ -119,18 +148,23 @@ impl Fanout {
     pub fn new(
         payload: Payload,
         pace: Pace,
+        arrivals: Arrivals,
         subscriber_share: Share,
         publisher_share: Share,
         board: Arc<Board>,
     ) -> Self {
         let subscribers = vec![Subscriber::default(); subscriber_share.local_senders()];
-        let trackers = (0..subscribers.len() * publisher_share.senders).map(|_| Tracker::default()).collect();
+        let trackers = (0..subscribers.len() * board.publishers_per_topic()).map(|_| Tracker::default()).collect();
         let publishers = (0..publisher_share.local_senders()).map(|_| Publisher::default()).collect();
         let deliveries = vec![Delivery::default(); board.slots.len()];
         Self {
+            subscribers_live: vec![0; board.topics()],
             board,
             payload,
             pace,
+            arrivals,
+            subscriber_share,
+            stalled: 0,
             publisher_share,
             subscribers,
             trackers,
@@ -140,20 +174,36 @@ impl Fanout {
             deliveries,
             touched: Vec::new(),
             subscriber_left: false,
-            subscribers_live: 0,
             publishers_live: 0,
+            stalled_live: 0,
             received_by_live: 0,
             publisher_next: 0,
             tally: Tally::default(),
         }
     }
 
+    /// The same with readers that stall: the first `count` subscribers of the run.
+    pub fn with_stalled(mut self, count: usize) -> Self {
+        self.stalled = count;
+        self
+    }
+
+    fn stalls(&self, member: usize) -> bool {
+        member < self.subscribers.len() && self.subscriber_share.sender(member) < self.stalled
+    }
+
+    /// The topic of a subscriber of this worker.
+    fn topic(&self, member: usize) -> usize {
+        self.board.topic(self.subscriber_share.sender(member))
+    }
+
     /// The subscriber's account is closed: what was published and did not reach it is lost.
     fn settle(&mut self, member: usize) {
+        let published = self.board.published(self.topic(member));
         let subscriber = &mut self.subscribers[member];
         subscriber.live = false;
         self.received_by_live -= subscriber.received;
-        self.tally.lost += self.board.published_total().saturating_sub(subscriber.received);
+        self.tally.lost += published.saturating_sub(subscriber.received);
     }
 
     /// Counts a delivery towards the closed loop's window.
@@ -180,8 +230,11 @@ impl Fanout {
             return Ok(());
         }
         let patience_ends = publisher.in_flight_since[0] + DELIVERY_PATIENCE;
-        let slot = self.board.slot(self.publisher_share.sender(local), publisher.sequence);
-        if self.board.is_complete(self.board.slots[slot].load(Ordering::Acquire)) || now >= patience_ends {
+        let number = self.publisher_share.sender(local);
+        let slot = self.board.slot(number, publisher.sequence);
+        if self.board.is_complete(self.board.topic(number), self.board.slots[slot].load(Ordering::Acquire))
+            || now >= patience_ends
+        {
             Ok(())
         } else {
             Err(patience_ends)
@@ -211,17 +264,23 @@ impl Fanout {
             self.board.slots[self.board.slot(sender, sequence)].store(u64::from(sequence) << 32, Ordering::Release);
         }
         self.board.published[sender].store(u64::from(publisher.sequence), Ordering::Release);
-        self.tally.sent += 1;
-        (self.subscribers.len() + local, Stamp { sender: sender as u32, sequence, intended })
+        if let Some(window) = &self.window {
+            self.tally.count_sent(window, intended);
+        }
+        (self.subscribers.len() + local, Stamp { sender: sender as u32, sequence, intended, sent: now })
     }
 }
 
 impl Scenario for Fanout {
-    fn opened(&mut self, member: usize) {
-        if let Some(subscriber) = self.subscribers.get_mut(member) {
-            subscriber.live = true;
-            self.subscribers_live += 1;
-            self.board.subscribers_live.fetch_add(1, Ordering::AcqRel);
+    fn opened(&mut self, member: usize, _now: Time) {
+        if self.stalls(member) {
+            self.tally.stalled.count += 1;
+            self.stalled_live += 1;
+        } else if member < self.subscribers.len() {
+            let topic = self.topic(member);
+            self.subscribers[member].live = true;
+            self.subscribers_live[topic] += 1;
+            self.board.subscribers_live[topic].fetch_add(1, Ordering::AcqRel);
         } else {
             self.publishers[member - self.subscribers.len()].live = true;
             self.publishers_live += 1;
@@ -229,10 +288,15 @@ impl Scenario for Fanout {
     }
 
     fn gone(&mut self, member: usize) {
+        if self.stalls(member) {
+            self.stalled_live -= 1;
+            return;
+        }
         if member < self.subscribers.len() {
+            let topic = self.topic(member);
             self.settle(member);
-            self.subscribers_live -= 1;
-            self.board.subscribers_live.fetch_sub(1, Ordering::AcqRel);
+            self.subscribers_live[topic] -= 1;
+            self.board.subscribers_live[topic].fetch_sub(1, Ordering::AcqRel);
             self.subscriber_left = true;
         } else {
             self.publishers[member - self.subscribers.len()].live = false;
@@ -240,15 +304,34 @@ impl Scenario for Fanout {
         }
     }
 
+    fn reads(&self, member: usize) -> bool {
+        self.window.is_none() || !self.stalls(member)
+    }
+
+    fn expects_end(&mut self, member: usize, failure: &Failure) -> bool {
+        if self.stalls(member) {
+            *self.tally.stalled.ended.entry(failure.kind()).or_default() += 1;
+        }
+        self.stalls(member)
+    }
+
     fn start(&mut self, window: Window) {
         self.window = Some(window);
         if let Pace::Open { rate } = self.pace {
-            self.schedule = Some(Schedule::new(window, rate, self.publisher_share));
+            let profile = Profile::constant(rate);
+            self.schedule = Some(Schedule::new(window, profile, self.arrivals, self.publisher_share));
+        }
+    }
+
+    fn stop(&mut self, now: Time) {
+        self.window = self.window.map(|window| window.until(now));
+        if let Some(schedule) = &mut self.schedule {
+            schedule.stop();
         }
     }
 
     fn message(&mut self, member: usize, payload: &[u8], now: Time) -> Option<Stamp> {
-        if member >= self.subscribers.len() {
+        if member >= self.subscribers.len() || self.stalls(member) {
             return None;
         }
         let reading = self.payload.read(payload);
@@ -263,12 +346,17 @@ impl Scenario for Fanout {
                 return None;
             }
         };
-        let publishers = self.publisher_share.senders;
-        if stamp.sender as usize >= publishers {
+        let publisher = stamp.sender as usize;
+        if publisher >= self.publisher_share.senders {
             self.tally.foreign += 1;
             return None;
         }
-        let arrival = self.trackers[member * publishers + stamp.sender as usize].arrived(stamp.sequence);
+        if self.board.topic(publisher) != self.topic(member) {
+            self.tally.misdelivered += 1;
+            return None;
+        }
+        let tracker = member * self.board.publishers_per_topic() + publisher / self.board.topics();
+        let arrival = self.trackers[tracker].arrived(stamp.sequence);
         if arrival == Arrival::Duplicate {
             self.tally.duplicated += 1;
             return None;
@@ -276,11 +364,11 @@ impl Scenario for Fanout {
         self.tally.reordered += u64::from(arrival == Arrival::Late);
         self.subscribers[member].received += 1;
         self.received_by_live += 1;
-        if matches!(reading, Reading::Ours(_)) {
-            self.tally.received += 1;
-            self.tally.latency.record(now.0.saturating_sub(stamp.intended.0));
-        } else {
-            self.tally.corrupted += 1;
+        match (reading, &self.window) {
+            (Reading::Ours(_), Some(window)) => self.tally.count_received(window, stamp, self.pace.is_open(), now),
+            // Another worker heard of the start before this one did.
+            (Reading::Ours(_), None) => self.tally.unmeasured_received += 1,
+            _ => self.tally.corrupted += 1,
         }
         self.count_delivery(stamp);
         None
@@ -305,7 +393,7 @@ impl Scenario for Fanout {
         if let Some(schedule) = &mut self.schedule {
             let (local, intended) = schedule.take(now)?;
             let local = self.publisher_from(local, |_| true)?;
-            self.tally.schedule_lag.record(now.0 - intended.0);
+            self.tally.count_lag(&window, intended, now);
             return Some(self.publish(local, intended, now));
         }
         if now >= window.end || self.publishers.is_empty() {
@@ -329,8 +417,11 @@ impl Scenario for Fanout {
     }
 
     fn sending_done(&self, now: Time) -> bool {
-        let Some(window) = self.window else { return self.publishers_live == 0 && self.subscribers_live == 0 };
-        if self.publishers_live == 0 || self.board.subscribers_live.load(Ordering::Acquire) == 0 {
+        let Some(window) = self.window else {
+            return self.publishers_live == 0 && self.subscribers_live.iter().all(|&live| live == 0);
+        };
+        let nobody = || self.board.subscribers_live.iter().all(|live| live.load(Ordering::Acquire) == 0);
+        if self.publishers_live == 0 || nobody() {
             return true;
         }
         let all_taken = self.schedule.as_ref().is_none_or(|schedule| schedule.next_at().is_none());
@@ -338,11 +429,15 @@ impl Scenario for Fanout {
     }
 
     fn drained(&self) -> bool {
-        self.received_by_live == self.subscribers_live * self.board.published_total()
+        if self.stalled_live > 0 {
+            return false; // They read now, and may hear what became of them.
+        }
+        let expected = self.subscribers_live.iter().enumerate().filter(|(_, live)| **live > 0);
+        self.received_by_live == expected.map(|(topic, live)| live * self.board.published(topic)).sum::<u64>()
     }
 
-    fn counts(&self) -> (u64, u64) {
-        (self.tally.sent, self.tally.received)
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
     }
 
     fn finish(mut self: Box<Self>) -> Tally {

@@ -9,10 +9,10 @@ const SECOND: u64 = 1_000_000_000;
 
 /// Two subscribers and one publisher on one worker, all connected and started at 0.
 fn fanout(pace: Pace) -> (Box<Fanout>, Payload) {
-    let payload = Payload::new(5, 64);
-    let board = Arc::new(Board::new(1, pace));
-    let mut fanout = Box::new(Fanout::new(payload.clone(), pace, TWO, ONE, board));
-    (0..3).for_each(|member| fanout.opened(member));
+    let payload = Payload::new(5, 64, pace.is_open());
+    let board = Arc::new(Board::new(1, 1, pace));
+    let mut fanout = Box::new(Fanout::new(payload.clone(), pace, Arrivals::Constant, TWO, ONE, board));
+    (0..3).for_each(|member| fanout.opened(member, Time(0)));
     fanout.start(window(Time(0), Duration::from_secs(1)));
     (fanout, payload)
 }
@@ -62,6 +62,9 @@ fn open_loop_counts_latency_from_the_intended_publish() {
     deliver(&mut fanout, &payload, 0, late[0]);
     let tally = fanout.finish();
     assert!(tally.latency.quantiles().unwrap().max >= 999_000.0);
+    // It left 350 ms late, and from there it took 650 ms.
+    let service = tally.service.quantiles().unwrap().max;
+    assert!((649_000.0..651_000.0).contains(&service), "{service}");
     assert!(tally.schedule_lag.quantiles().unwrap().max >= 349_000.0);
 }
 
@@ -127,9 +130,10 @@ fn each_fault_is_counted_as_what_it_is() {
 #[test]
 fn every_publisher_has_its_own_sequence() {
     let pace = Pace::Open { rate: 4.0 };
-    let payload = Payload::new(5, 64);
-    let mut fanout = Box::new(Fanout::new(payload.clone(), pace, ONE, TWO, Arc::new(Board::new(2, pace))));
-    (0..3).for_each(|member| fanout.opened(member));
+    let payload = Payload::new(5, 64, pace.is_open());
+    let mut fanout =
+        Box::new(Fanout::new(payload.clone(), pace, Arrivals::Constant, ONE, TWO, Arc::new(Board::new(1, 2, pace))));
+    (0..3).for_each(|member| fanout.opened(member, Time(0)));
     fanout.start(window(Time(0), Duration::from_secs(1)));
     let sent: Vec<_> = std::iter::from_fn(|| fanout.next_send(Time(SECOND))).collect();
     assert_eq!(
@@ -154,4 +158,84 @@ fn nobody_left_to_send_or_to_receive_ends_the_sending() {
     assert!(!fanout.sending_done(Time(0)));
     fanout.gone(1);
     assert!(fanout.sending_done(Time(0)));
+}
+
+#[test]
+fn warm_up_and_cool_down_are_checked_but_not_in_the_figures() {
+    let (mut fanout, payload) = fanout(Pace::Open { rate: 10.0 });
+    let [warm_up, measured, cool_down] = [300, 500, 200].map(Duration::from_millis);
+    fanout.start(Window::new(Time(0), warm_up, measured, cool_down));
+    let sent = sends(&mut fanout, SECOND);
+    assert_eq!(sent.len(), 10);
+    for stamp in &sent[1..] {
+        deliver(&mut fanout, &payload, 0, *stamp);
+        deliver(&mut fanout, &payload, 1, *stamp);
+    }
+    let tally = fanout.finish();
+    assert_eq!((tally.sent, tally.received, tally.latency.count()), (5, 10, 10));
+    assert_eq!((tally.unmeasured_sent, tally.unmeasured_received, tally.lost), (5, 8, 2));
+    assert_eq!((tally.service.count(), tally.schedule_lag.count()), (10, 5));
+}
+
+#[test]
+fn nothing_is_expected_of_readers_that_stall_and_their_ends_are_counted() {
+    let pace = Pace::Open { rate: 2.0 };
+    let payload = Payload::new(5, 64, true);
+    let board = Arc::new(Board::new(1, 1, pace));
+    let fanout = Fanout::new(payload.clone(), pace, Arrivals::Constant, TWO, ONE, board).with_stalled(1);
+    let mut fanout = Box::new(fanout);
+    (0..3).for_each(|member| fanout.opened(member, Time(0)));
+    assert!(fanout.reads(0), "until messages are sent");
+    fanout.start(window(Time(0), Duration::from_secs(1)));
+    assert!(!fanout.reads(0) && fanout.reads(1) && fanout.reads(2));
+    for stamp in sends(&mut fanout, SECOND) {
+        deliver(&mut fanout, &payload, 1, stamp);
+        deliver(&mut fanout, &payload, 0, stamp);
+    }
+    assert!(!fanout.drained(), "the server may have something to tell the one that stalled");
+    let end = Failure::ClosedByServer { code: Some(4008), reason: String::new() };
+    assert!(fanout.expects_end(0, &end) && !fanout.expects_end(1, &end));
+    fanout.gone(0);
+    assert!(fanout.drained());
+    let tally = fanout.finish();
+    assert_eq!((tally.sent, tally.received, tally.lost), (2, 2, 0));
+    assert_eq!((tally.stalled.count, &tally.stalled.ended["closed by server 4008"]), (1, &1));
+}
+
+#[test]
+fn topics_have_their_own_members_publishers_and_losses() {
+    let pace = Pace::Open { rate: 4.0 };
+    let payload = Payload::new(5, 64, true);
+    let board = Arc::new(Board::new(2, 4, pace));
+    let share = |senders| Share { senders, ..ONE };
+    let mut fanout = Box::new(Fanout::new(payload.clone(), pace, Arrivals::Constant, share(3), share(4), board));
+    (0..7).for_each(|member| fanout.opened(member, Time(0)));
+    fanout.start(window(Time(0), Duration::from_secs(1)));
+    let sent: Vec<_> = std::iter::from_fn(|| fanout.next_send(Time(SECOND))).map(|(_, stamp)| stamp).collect();
+    assert_eq!(sent.iter().map(|stamp| stamp.sender).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    // Subscribers 0 and 2 are on topic 0, as publishers 0 and 2 are.
+    for (member, message) in [(0, 0), (0, 2), (1, 1), (1, 3), (2, 2)] {
+        deliver(&mut fanout, &payload, member, sent[message]);
+    }
+    assert!(!fanout.drained());
+    deliver(&mut fanout, &payload, 2, sent[1]);
+    let tally = fanout.finish();
+    assert_eq!((tally.sent, tally.received, tally.lost, tally.misdelivered), (4, 5, 1, 1));
+    assert!(!tally.is_faultless());
+}
+
+#[test]
+fn a_closed_loop_waits_for_the_subscribers_of_its_topic_only() {
+    let pace = Pace::Closed { in_flight: 1 };
+    let payload = Payload::new(5, 64, false);
+    let board = Arc::new(Board::new(2, 2, pace));
+    let mut fanout = Box::new(Fanout::new(payload.clone(), pace, Arrivals::Constant, TWO, TWO, board));
+    (0..4).for_each(|member| fanout.opened(member, Time(0)));
+    fanout.start(window(Time(0), Duration::from_secs(1)));
+    let first: Vec<_> = std::iter::from_fn(|| fanout.next_send(Time(0))).map(|(_, stamp)| stamp).collect();
+    assert_eq!(first.len(), 2);
+    deliver(&mut fanout, &payload, 1, first[1]);
+    turn(&mut fanout);
+    let next: Vec<_> = std::iter::from_fn(|| fanout.next_send(Time(1))).map(|(_, stamp)| stamp.sender).collect();
+    assert_eq!(next, [1], "the other topic still waits");
 }

@@ -16,7 +16,7 @@ pub struct Idle {
 }
 
 impl Scenario for Idle {
-    fn opened(&mut self, _member: usize) {
+    fn opened(&mut self, _member: usize, _now: Time) {
         self.live += 1;
     }
 
@@ -26,6 +26,10 @@ impl Scenario for Idle {
 
     fn start(&mut self, window: Window) {
         self.window = Some(window);
+    }
+
+    fn stop(&mut self, now: Time) {
+        self.window = self.window.map(|window| window.until(now));
     }
 
     fn message(&mut self, _member: usize, _payload: &[u8], _now: Time) -> Option<Stamp> {
@@ -49,8 +53,8 @@ impl Scenario for Idle {
         true
     }
 
-    fn counts(&self) -> (u64, u64) {
-        (0, 0)
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
     }
 
     fn finish(self: Box<Self>) -> Tally {

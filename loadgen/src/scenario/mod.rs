@@ -6,13 +6,16 @@
 
 use wsgate::time::Time;
 
+use crate::failure::Failure;
 use crate::payload::Stamp;
 use crate::schedule::Window;
 use crate::tally::Tally;
 
+pub mod churn;
 pub mod echo;
 pub mod fanout;
 pub mod idle;
+pub mod storm;
 
 /// How fast messages are sent.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -31,16 +34,44 @@ pub enum Pace {
     },
 }
 
+impl Pace {
+    /// Whether messages have times at which they are meant to leave.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Open { .. })
+    }
+}
+
+/// How a connection ends that is to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Leave {
+    /// By the closing handshake.
+    Close,
+    /// At once and without a word, as when a network fails.
+    Cut,
+}
+
 /// One kind of load.
 pub trait Scenario: Send {
     /// The member's handshake is complete.
-    fn opened(&mut self, member: usize);
+    fn opened(&mut self, member: usize, now: Time);
 
-    /// The member's connection is over. Comes at most once, and only after `opened`.
+    /// The member's connection is over. Comes once after each `opened`.
     fn gone(&mut self, member: usize);
+
+    /// The member's connection could not be opened.
+    fn failed(&mut self, _member: usize, _now: Time) {}
+
+    /// The member's connection ended otherwise than it should have. Whether that is what
+    /// the scenario is about, and no error; if so, the scenario counts it.
+    fn expects_end(&mut self, _member: usize, _failure: &Failure) -> bool {
+        false
+    }
 
     /// Messages may be sent in that window.
     fn start(&mut self, window: Window);
+
+    /// Send nothing more: the run is to end now.
+    fn stop(&mut self, now: Time);
 
     /// A message arrived on the member's connection. What is returned is sent on the
     /// same connection at once.
@@ -52,6 +83,23 @@ pub trait Scenario: Send {
     /// The next message that is due, and the member that sends it. Asked until `None`.
     fn next_send(&mut self, now: Time) -> Option<(usize, Stamp)>;
 
+    /// A member that is to connect now, beside those that do before the run. Asked until
+    /// `None`, while handshakes may begin.
+    fn next_connect(&mut self, _now: Time) -> Option<usize> {
+        None
+    }
+
+    /// A member whose connection is to end now. Asked until `None`.
+    fn next_leave(&mut self, _now: Time) -> Option<(usize, Leave)> {
+        None
+    }
+
+    /// Whether the member reads what arrives. One that does not is read when all messages
+    /// are sent.
+    fn reads(&self, _member: usize) -> bool {
+        true
+    }
+
     /// When [`Scenario::next_send`] is to be asked again, unless something arrives before.
     fn wake_at(&self) -> Option<Time>;
 
@@ -61,9 +109,10 @@ pub trait Scenario: Send {
     /// Nothing more is expected to arrive. Asked when all workers are done sending.
     fn drained(&self) -> bool;
 
-    /// Messages sent and received so far.
-    fn counts(&self) -> (u64, u64);
+    /// What was counted since the worker took it last: an empty one takes its place
+    /// about each second.
+    fn tally(&mut self) -> &mut Tally;
 
-    /// The result. Members that are still open are accounted for as well.
+    /// The rest. Members that are still open are accounted for as well.
     fn finish(self: Box<Self>) -> Tally;
 }

@@ -35,16 +35,23 @@ impl Run {
 
     /// The counters that must be zero in a faultless run, and only those that are not.
     pub fn faults(&self) -> Vec<(&'static str, u64)> {
-        let names = ["lost", "duplicated", "reordered", "corrupted", "foreign", "errors"];
+        let names = ["lost", "duplicated", "reordered", "corrupted", "misdelivered", "foreign", "errors"];
         names.into_iter().map(|name| (name, self.count(name))).filter(|&(_, count)| count > 0).collect()
     }
 }
 
-/// Runs `loadgen SCENARIO ws://ADDRESS/ ARGUMENTS --json`.
+/// Runs `loadgen SCENARIO ws://ADDRESS/ ARGUMENTS --json --allow-invalid`: a busy
+/// machine may hold loadgen up, which is not what these tests are about.
 pub fn loadgen(scenario: &str, server: SocketAddr, arguments: &str) -> Run {
+    loadgen_with(scenario, server, "/", arguments, &[])
+}
+
+/// The same with a path, and with arguments that have spaces of their own.
+pub fn loadgen_with(scenario: &str, server: SocketAddr, path: &str, arguments: &str, more: &[&str]) -> Run {
     let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
-        .args([scenario, &format!("ws://{server}/"), "--json"])
+        .args([scenario, &format!("ws://{server}{path}"), "--json", "--allow-invalid"])
         .args(arguments.split_whitespace())
+        .args(more)
         .output()
         .unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -118,6 +125,36 @@ pub fn topic_server(deliveries: impl Fn(usize, usize, Vec<u8>) -> Vec<Vec<u8>> +
             *number += 1;
         }
         // The topic's copy of the stream would keep it open.
+        let _ = socket.get_ref().shutdown(Shutdown::Both);
+    })
+}
+
+/// Each path is a topic: what is sent there goes to all who connected to it, but not
+/// to those with the query `publisher`.
+pub fn topics_server() -> SocketAddr {
+    let topics = Mutex::new(Vec::<(String, TcpStream)>::new());
+    tcp_server(move |stream| {
+        let member = stream.try_clone().unwrap();
+        let topic = Mutex::new(String::new());
+        #[allow(clippy::result_large_err)] // The type is tungstenite's.
+        let subscribe = |request: &Request, response: Response| {
+            *topic.lock().unwrap() = request.uri().path().to_owned();
+            if request.uri().query() != Some("publisher") {
+                topics.lock().unwrap().push((request.uri().path().to_owned(), member));
+            }
+            Ok(response)
+        };
+        let mut socket = tungstenite::accept_hdr(stream, subscribe).unwrap();
+        let topic = topic.lock().unwrap().clone();
+        while let Ok(message) = socket.read() {
+            let Message::Text(text) = message else { continue };
+            let mut bytes = Vec::new();
+            frame::append_server(&mut bytes, OpCode::Text, text.as_bytes());
+            for (_, member) in topics.lock().unwrap().iter_mut().filter(|(path, _)| *path == topic) {
+                let _ = member.write_all(&bytes);
+            }
+        }
+        topics.lock().unwrap().retain(|(_, member)| member.peer_addr().is_ok());
         let _ = socket.get_ref().shutdown(Shutdown::Both);
     })
 }

@@ -1,0 +1,55 @@
+//! Flags about what is made of a run's results; the same for all scenarios.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::progress::Mode;
+use crate::threshold::Threshold;
+
+/// What to show, write and check.
+#[derive(Args, Clone, Default, Debug)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// Print one JSON object on standard output instead of text; docs/loadgen-json.md describes it
+    #[arg(long)]
+    pub json: bool,
+    /// Write the report as one HTML page with plots
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write the latencies of each second to an interval log (V2) for HdrHistogram's tools
+    #[arg(long, value_name = "FILE")]
+    pub hdr_log: Option<PathBuf>,
+    /// Write the latencies' percentile distribution for HdrHistogram's tools; in an open loop, that from
+    /// the actual send goes to a file beside it, run.uncorrected.hgrm beside run.hgrm
+    #[arg(long, value_name = "FILE")]
+    pub hgrm: Option<PathBuf>,
+    /// Serve figures to Prometheus at /metrics while the run lasts, such as 127.0.0.1:9100
+    #[arg(long, value_name = "IP:PORT")]
+    pub prometheus: Option<SocketAddr>,
+    /// Exit with 5 if this holds, such as 'p99 > 5ms', 'lost > 0' or 'rate < 0.99 * target'; may be repeated
+    #[arg(long, value_name = "CONDITION")]
+    pub fail_if: Vec<Threshold>,
+    /// Do not exit with 6 when loadgen itself was the limit; the report says so all the same
+    #[arg(long)]
+    pub allow_invalid: bool,
+    /// How far the run is, on standard error
+    #[arg(long, value_enum, default_value_t)]
+    pub progress: Mode,
+    /// Name for this run in its report, for who compares it with others
+    #[arg(long, value_name = "TEXT")]
+    pub label: Option<String>,
+}
+
+impl OutputArgs {
+    /// What no flag can check alone.
+    pub(super) fn check(&self, has_rate: bool) -> Result<(), String> {
+        match self.fail_if.iter().find(|threshold| threshold.needs_rate()) {
+            Some(threshold) if !has_rate => {
+                Err(format!("--fail-if '{threshold}' speaks of the target, which needs a --rate\n"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

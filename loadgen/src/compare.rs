@@ -1,0 +1,267 @@
+//! What changed between two set-ups, each measured by one run or several.
+
+use std::fmt::Write as _;
+
+use crate::latency::Latency;
+use crate::numbers::{decimal, duration, grouped};
+use crate::report::{Report, Verdict};
+use crate::statistics::{CONFIDENCE, change, mean};
+
+/// The reports of one set-up.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Its name in tables and plots.
+    pub name: String,
+    /// Its runs; never empty.
+    pub reports: Vec<Report>,
+}
+
+impl Group {
+    /// The latencies of all its runs.
+    pub fn latency(&self) -> Latency {
+        let mut sum = Latency::default();
+        self.reports.iter().for_each(|report| sum.merge(&report.histograms.latency));
+        sum
+    }
+
+    fn values(&self, read: fn(&Report) -> Option<f64>) -> Option<Vec<f64>> {
+        self.reports.iter().map(read).collect()
+    }
+}
+
+/// What a figure is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Unit {
+    PerSecond,
+    Micros,
+    Count,
+}
+
+impl Unit {
+    fn text(self, value: f64) -> String {
+        match self {
+            Self::PerSecond => format!("{}/s", decimal(value)),
+            Self::Micros => duration(value),
+            Self::Count if value.fract() == 0.0 => grouped(value as u64),
+            Self::Count => format!("{value:.1}"),
+        }
+    }
+}
+
+type Read = fn(&Report) -> Option<f64>;
+
+const FIGURES: [(&str, Unit, Read); 12] = [
+    ("sent", Unit::PerSecond, |report| Some(report.rate)),
+    ("received", Unit::PerSecond, |report| Some(report.received_rate)),
+    ("p50", Unit::Micros, |report| report.latency_us.map(|latency| latency.p50)),
+    ("p90", Unit::Micros, |report| report.latency_us.map(|latency| latency.p90)),
+    ("p99", Unit::Micros, |report| report.latency_us.map(|latency| latency.p99)),
+    ("p99.9", Unit::Micros, |report| report.latency_us.map(|latency| latency.p999)),
+    ("max", Unit::Micros, |report| report.latency_us.map(|latency| latency.max)),
+    ("from actual send p99", Unit::Micros, |report| report.service_us.map(|service| service.p99)),
+    ("handshake p99", Unit::Micros, |report| report.handshake_us.map(|handshake| handshake.p99)),
+    ("lost", Unit::Count, |report| Some(report.lost as f64)),
+    ("other faults", Unit::Count, |report| {
+        Some((report.duplicated + report.reordered + report.corrupted + report.misdelivered) as f64)
+    }),
+    ("errors", Unit::Count, |report| Some(report.errors as f64)),
+];
+
+/// One line of the comparison.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Row {
+    /// The figure.
+    pub name: &'static str,
+    /// Its mean over the first group, with its unit.
+    pub base: String,
+    /// The same of the second.
+    pub new: String,
+    /// By how much the second is above the first, in percent; empty if there is no ratio.
+    pub change: String,
+    /// Between which bounds that lies.
+    pub interval: String,
+    /// What follows.
+    pub finding: &'static str,
+}
+
+/// A comparison.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// What `new` is compared with.
+    pub base: Group,
+    /// What changed.
+    pub new: Group,
+    /// The figures.
+    pub rows: Vec<Row>,
+    /// What a reader should know before believing them.
+    pub warnings: Vec<String>,
+}
+
+impl Comparison {
+    /// Compares two set-ups.
+    pub fn new(base: Group, new: Group) -> Self {
+        assert!(!base.reports.is_empty() && !new.reports.is_empty(), "groups have runs");
+        let rows = FIGURES.into_iter().filter_map(|figure| row(figure, &base, &new)).collect();
+        let warnings = warnings(&base, &new);
+        Self { base, new, rows, warnings }
+    }
+
+    /// As text for people.
+    pub fn to_text(&self) -> String {
+        let mut out = String::new();
+        for group in [&self.base, &self.new] {
+            let first = &group.reports[0];
+            let runs =
+                if group.reports.len() == 1 { "1 run".to_owned() } else { format!("{} runs", group.reports.len()) };
+            writeln!(out, "{} ({runs}): {} {}, {}", group.name, first.scenario, first.url, first.set_up).expect("text");
+        }
+        let percent = CONFIDENCE * 100.0;
+        let interval = format!("{percent:.0} % interval");
+        let head = ["", "base", "new", "change", &interval];
+        let width = [20, 12, 12, 10, 20];
+        out.push('\n');
+        let mut line = |cells: [&str; 5], finding: &str| {
+            let mut text = format!("  {:<width$}", cells[0], width = width[0]);
+            for (cell, width) in cells[1..].iter().zip(&width[1..]) {
+                write!(text, " {cell:>width$}").expect("text");
+            }
+            writeln!(out, "{}", format!("{text}  {finding}").trim_end()).expect("text");
+        };
+        line(head, "");
+        for row in &self.rows {
+            line([row.name, &row.base, &row.new, &row.change, &row.interval], row.finding);
+        }
+        if !self.warnings.is_empty() {
+            out.push('\n');
+        }
+        for warning in &self.warnings {
+            writeln!(out, "  {warning}").expect("text");
+        }
+        out
+    }
+}
+
+/// A row; `None` for a figure that no run has, or a count that is 0 everywhere.
+fn row((name, unit, read): (&'static str, Unit, Read), base: &Group, new: &Group) -> Option<Row> {
+    let (base, new) = (base.values(read)?, new.values(read)?);
+    if base.iter().chain(&new).all(|&value| value == 0.0) && (unit != Unit::Count || name != "lost") {
+        return None;
+    }
+    let (base_mean, new_mean) = (mean(&base)?, mean(&new)?);
+    let change = change(&base, &new);
+    let percent = |part: f64| format!("{:+.1} %", part * 100.0);
+    let bounds = change.and_then(|(_, bounds)| bounds);
+    let finding = match bounds {
+        // What is written must not contradict what follows from it.
+        Some((low, _)) if low > 0.0 => "higher",
+        Some((_, high)) if high < 0.0 => "lower",
+        Some(_) => "no difference shown",
+        None if change.is_none() && base_mean != new_mean => "differs",
+        None => "",
+    };
+    Some(Row {
+        name,
+        base: unit.text(base_mean),
+        new: unit.text(new_mean),
+        change: change.map_or(String::new(), |(change, _)| percent(change)),
+        interval: bounds.map_or(String::new(), |(low, high)| format!("{} to {}", percent(low), percent(high))),
+        finding,
+    })
+}
+
+fn warnings(base: &Group, new: &Group) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for group in [base, new] {
+        let of = |verdict| group.reports.iter().filter(|report| report.verdict == verdict).count();
+        let runs = group.reports.len();
+        match of(Verdict::Invalid) {
+            0 => {}
+            count => {
+                warnings.push(format!("{}: {count} of {runs} runs INVALID, loadgen itself was the limit", group.name))
+            }
+        }
+        match of(Verdict::NotConnected) {
+            0 => {}
+            count => warnings.push(format!("{}: {count} of {runs} runs could not connect", group.name)),
+        }
+        let first = &group.reports[0];
+        if group.reports.iter().any(|report| report.set_up != first.set_up || report.scenario != first.scenario) {
+            warnings.push(format!("{}: its runs are not of one set-up", group.name));
+        }
+    }
+    let (a, b) = (&base.reports[0], &new.reports[0]);
+    if (&a.scenario, &a.set_up) != (&b.scenario, &b.set_up) {
+        warnings.push("the two were not asked for the same".to_owned());
+    }
+    if (&a.origin.host, a.origin.cores) != (&b.origin.host, b.origin.cores) {
+        warnings.push("the two were made on different machines".to_owned());
+    }
+    if base.reports.len() < 2 || new.reports.len() < 2 {
+        warnings.push("one run says nothing about how much runs differ; repeat each, best in turns".to_owned());
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::tally::Outcome;
+
+    fn report(millis: u64, lost: u64) -> Report {
+        let plan = Cli::parse_from(["loadgen", "echo", "-c", "1", "-R", "50"]).into_plan().unwrap();
+        let mut outcome = Outcome::default();
+        outcome.connections.opened = 1;
+        (outcome.tally.sent, outcome.tally.received, outcome.tally.lost) = (100, 100 - lost, lost);
+        (0..100).for_each(|_| outcome.tally.latency.record(millis * 1_000_000));
+        Report::new(&plan, &outcome, 2.0)
+    }
+
+    fn group(name: &str, runs: &[(u64, u64)]) -> Group {
+        Group { name: name.to_owned(), reports: runs.iter().map(|&(millis, lost)| report(millis, lost)).collect() }
+    }
+
+    fn finding(comparison: &Comparison, name: &str) -> (String, &'static str) {
+        let row = comparison.rows.iter().find(|row| row.name == name).unwrap_or_else(|| panic!("no {name}"));
+        (row.change.clone(), row.finding)
+    }
+
+    #[test]
+    fn what_repeated_runs_show_is_told_from_what_they_do_not() {
+        let base = group("before", &[(100, 0), (101, 0), (99, 0)]);
+        let comparison = Comparison::new(base.clone(), group("after", &[(150, 0), (151, 2), (149, 1)]));
+        assert_eq!(finding(&comparison, "p99").1, "higher");
+        assert!(finding(&comparison, "p99").0.starts_with("+50."), "{:?}", comparison.rows);
+        assert_eq!(finding(&comparison, "lost"), (String::new(), "differs"));
+        assert_eq!(finding(&comparison, "sent"), ("+0.0 %".to_owned(), "no difference shown"));
+        assert!(comparison.warnings.is_empty(), "{:?}", comparison.warnings);
+        let back = Comparison::new(comparison.new, base.clone());
+        assert_eq!(finding(&back, "p50").1, "lower");
+        let noise = Comparison::new(base, group("after", &[(100, 0), (99, 0), (102, 0)]));
+        assert_eq!(finding(&noise, "p50").1, "no difference shown");
+        assert!(noise.to_text().contains("no difference shown"), "{}", noise.to_text());
+    }
+
+    #[test]
+    fn one_run_each_has_a_change_and_no_finding() {
+        let comparison = Comparison::new(group("a", &[(100, 0)]), group("b", &[(110, 0)]));
+        let (change, finding) = finding(&comparison, "p99");
+        assert!(change.starts_with("+10") || change.starts_with("+9.9"), "{change}");
+        assert_eq!(finding, "");
+        assert!(comparison.to_text().contains("one run says nothing"), "{}", comparison.to_text());
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_said() {
+        let mut new = group("b", &[(100, 0), (100, 0)]);
+        new.reports[1].set_up = "other".to_owned();
+        new.reports[0].origin.host = "elsewhere".to_owned();
+        new.reports[0].verdict = Verdict::Invalid;
+        let text = Comparison::new(group("a", &[(100, 0), (100, 0)]), new).to_text();
+        for warning in ["b: 1 of 2 runs INVALID", "b: its runs are not of one set-up", "different machines"] {
+            assert!(text.contains(warning), "{warning} in {text}");
+        }
+    }
+}

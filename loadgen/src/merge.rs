@@ -1,0 +1,205 @@
+//! Several machines' reports as one.
+//!
+//! Each report is of a run of its own: its machine sent and received all of its
+//! messages, so every latency was taken with one clock, and clocks that disagree
+//! change none. Only where the runs lay in time is by the machines' own clocks.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::report::{Invalid, PhaseReport, Report};
+use crate::series::Second;
+
+/// How reports were put together.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Merged {
+    /// How many.
+    pub reports: usize,
+    /// Where they were made.
+    pub hosts: Vec<String>,
+    /// Seconds between the first start and the last, by the machines' own clocks.
+    pub starts_apart: f64,
+}
+
+impl Merged {
+    fn new(reports: &[Report]) -> Self {
+        let starts = || reports.iter().map(|report| report.origin.started_at);
+        let mut hosts: Vec<_> = reports.iter().map(|report| report.origin.host.clone()).collect();
+        hosts.sort();
+        hosts.dedup();
+        let starts_apart = starts().fold(f64::MIN, f64::max) - starts().fold(f64::MAX, f64::min);
+        Self { reports: reports.len(), hosts, starts_apart }
+    }
+
+    /// What a reader has to know.
+    pub fn text(&self) -> String {
+        format!(
+            "{} reports as one, from {}; started {:.1} s apart by the machines' own clocks, whose error is in that figure \
+             and in no latency: each was taken on one machine",
+            self.reports,
+            self.hosts.join(", "),
+            self.starts_apart
+        )
+    }
+}
+
+/// One report of what all of them found out. An error says which do not fit together.
+pub fn merge(reports: &[Report]) -> Result<Report, String> {
+    let [first, others @ ..] = reports else { return Err("no reports to merge".to_owned()) };
+    for (name, of) in
+        [("scenario", (|report| &report.scenario) as fn(&Report) -> &String), ("mode", |report| &report.mode)]
+    {
+        if let Some(other) = others.iter().find(|other| of(other) != of(first)) {
+            return Err(format!("reports of different {name}s: {:?} and {:?}", of(first), of(other)));
+        }
+    }
+    let mut merged = first.clone();
+    merged.invalid = reports.iter().flat_map(invalid).collect();
+    others.iter().for_each(|other| add(&mut merged, other));
+    merged.series = series(reports);
+    merged.phases = phases(reports);
+    merged.merged = Some(Merged::new(reports));
+    merged.refresh_percentiles();
+    merged.judge(&[], false);
+    Ok(merged)
+}
+
+fn invalid(report: &Report) -> impl Iterator<Item = Invalid> {
+    let named = |reason: &Invalid| Invalid {
+        reason: reason.reason.clone(),
+        text: format!("{}: {}", report.origin.host, reason.text),
+    };
+    report.invalid.iter().map(named)
+}
+
+fn add(sum: &mut Report, other: &Report) {
+    sum.connections += other.connections;
+    sum.publishers += other.publishers;
+    sum.threads += other.threads;
+    sum.opened += other.opened;
+    sum.dropped += other.dropped;
+    sum.sent += other.sent;
+    sum.received += other.received;
+    sum.lost += other.lost;
+    sum.duplicated += other.duplicated;
+    sum.reordered += other.reordered;
+    sum.corrupted += other.corrupted;
+    sum.misdelivered += other.misdelivered;
+    sum.foreign += other.foreign;
+    sum.errors += other.errors;
+    sum.close_unanswered += other.close_unanswered;
+    sum.recovery_seconds.extend_from_slice(&other.recovery_seconds);
+    sum.stalled += other.stalled;
+    for (kind, count) in &other.stalled_by_end {
+        *sum.stalled_by_end.entry(kind.clone()).or_default() += count;
+    }
+    sum.rate += other.rate;
+    sum.received_rate += other.received_rate;
+    sum.target_rate = sum.target_rate.zip(other.target_rate).map(|(a, b)| a + b);
+    sum.seconds = sum.seconds.max(other.seconds);
+    for (kind, count) in &other.errors_by_kind {
+        *sum.errors_by_kind.entry(kind.clone()).or_default() += count;
+    }
+    for (kind, example) in &other.error_examples {
+        sum.error_examples.entry(kind.clone()).or_insert_with(|| example.clone());
+    }
+    let (histograms, others) = (&mut sum.histograms, &other.histograms);
+    histograms.latency.merge(&others.latency);
+    histograms.service.merge(&others.service);
+    histograms.handshake.merge(&others.handshake);
+    histograms.schedule_lag.merge(&others.schedule_lag);
+}
+
+/// Seconds with the same distance from their run's first message, added up. Their
+/// percentiles cannot be.
+fn series(reports: &[Report]) -> Vec<Second> {
+    let mut seconds = BTreeMap::<i64, Second>::new();
+    for second in reports.iter().flat_map(|report| &report.series) {
+        let millis = (second.at * 1e3).round() as i64;
+        let sum = seconds.entry(millis).or_insert_with(|| second.empty());
+        sum.add(second);
+    }
+    seconds.into_values().collect()
+}
+
+fn phases(reports: &[Report]) -> Vec<PhaseReport> {
+    let mut phases = Vec::<PhaseReport>::new();
+    for phase in reports.iter().flat_map(|report| &report.phases) {
+        match phases.iter_mut().find(|sum| sum.phase == phase.phase) {
+            Some(sum) => {
+                sum.seconds = sum.seconds.max(phase.seconds);
+                sum.sent += phase.sent;
+                sum.received += phase.received;
+            }
+            None => phases.push(PhaseReport { latency_us: None, service_us: None, ..phase.clone() }),
+        }
+    }
+    phases
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::failure::Failure;
+    use crate::report::Verdict;
+    use crate::tally::{Limit, Outcome};
+
+    /// A run whose `count` messages took `millis` each.
+    fn report(host: &str, millis: u64, count: u64) -> Report {
+        let plan = Cli::parse_from(["loadgen", "echo", "-c", "1", "-R", "50"]).into_plan().unwrap();
+        let mut outcome = Outcome::default();
+        outcome.connections.opened = 1;
+        (outcome.tally.sent, outcome.tally.received) = (count, count);
+        (0..count).for_each(|_| outcome.tally.latency.record(millis * 1_000_000));
+        let mut report = Report::new(&plan, &outcome, 2.0);
+        report.origin.host = host.to_owned();
+        report
+    }
+
+    #[test]
+    fn counts_and_histograms_are_added() {
+        let (mut a, b) = (report("a", 1, 90), report("b", 100, 10));
+        a.origin.started_at = 3.5;
+        let both = merge(&[a, b]).unwrap();
+        assert_eq!((both.sent, both.received, both.opened, both.connections), (100, 100, 2, 2));
+        assert_eq!((both.rate, both.target_rate, both.seconds), (50.0, Some(100.0), 2.0));
+        let latency = both.latency_us.unwrap();
+        assert!((999.0..1_002.0).contains(&latency.p90), "{latency:?}");
+        assert!((99_900.0..100_100.0).contains(&latency.p99), "no mean of percentiles: {latency:?}");
+        assert_eq!(both.merged, Some(Merged { reports: 2, hosts: vec!["a".into(), "b".into()], starts_apart: 3.5 }));
+        assert!(both.to_text().contains("2 reports as one, from a, b; started 3.5 s apart"), "{}", both.to_text());
+        assert_eq!(both.verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn one_bad_run_is_a_bad_sum() {
+        let good = report("a", 1, 10);
+        let mut lossy = report("b", 1, 10);
+        lossy.lost = 1;
+        assert_eq!(merge(&[good.clone(), lossy]).unwrap().verdict, Verdict::Faults);
+        let plan = Cli::parse_from(["loadgen", "echo", "-c", "1", "-R", "50"]).into_plan().unwrap();
+        let mut outcome = Outcome::default();
+        outcome.connections.opened = 1;
+        outcome.connections.failures.add(&Failure::Disconnected);
+        outcome.limits.push(Limit::Cpu { worker: 0, busiest: 1.0, windows: 2 });
+        let mut limited = Report::new(&plan, &outcome, 1.0);
+        limited.origin.host = "slow".to_owned();
+        let both = merge(&[good, limited]).unwrap();
+        assert_eq!((both.verdict, both.errors), (Verdict::Invalid, 1));
+        assert!(both.invalid[0].text.starts_with("slow: worker 0"), "{:?}", both.invalid);
+        assert_eq!(both.errors_by_kind["disconnected"], 1);
+    }
+
+    #[test]
+    fn runs_of_different_kinds_are_refused() {
+        let a = report("a", 1, 10);
+        let mut b = a.clone();
+        b.scenario = "fanout".to_owned();
+        assert!(merge(&[a, b]).unwrap_err().contains("different scenarios: \"echo\" and \"fanout\""));
+        assert!(merge(&[]).is_err());
+    }
+}

@@ -1,0 +1,51 @@
+//! Numbers as people read them.
+
+/// Microseconds in the unit that reads best, with three significant digits.
+pub fn duration(micros: f64) -> String {
+    let (value, unit) = match micros {
+        ..1_000.0 => (micros, "us"),
+        ..1_000_000.0 => (micros / 1_000.0, "ms"),
+        _ => (micros / 1_000_000.0, "s"),
+    };
+    let digits = match value {
+        ..9.995 => 2,
+        ..99.95 => 1,
+        _ => 0,
+    };
+    format!("{value:.digits$} {unit}")
+}
+
+/// A rate: whole from 100 on, grouped.
+pub fn decimal(value: f64) -> String {
+    if value >= 100.0 { grouped(value.round() as u64) } else { format!("{value:.1}") }
+}
+
+/// Digits in groups of three.
+pub fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        for (value, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(value), text);
+        }
+        for (micros, text) in
+            [(0.5, "0.50 us"), (12.34, "12.3 us"), (999.4, "999 us"), (1_500.0, "1.50 ms"), (2_500_000.0, "2.50 s")]
+        {
+            assert_eq!(duration(micros), text);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+use clap::Parser as _;
+
+use super::*;
+use crate::cli::Cli;
+use crate::failure::Failure;
+use crate::handover::Interval;
+use crate::timeline::Timeline;
+use wsgate::time::Time;
+
+fn plan(arguments: &str) -> Plan {
+    Cli::parse_from(arguments.split(' ')).into_plan().unwrap()
+}
+
+/// The outcome of one connection that sent `sent` and got back `sent - lost`.
+fn outcome(sent: u64, lost: u64) -> Outcome {
+    let mut outcome = Outcome::default();
+    outcome.connections.opened = 1;
+    (outcome.tally.sent, outcome.tally.received, outcome.tally.lost) = (sent, sent - lost, lost);
+    (lost..sent).for_each(|_| outcome.tally.latency.record(1_000_000));
+    outcome
+}
+
+#[test]
+fn the_json_object_has_what_scripts_rely_on() {
+    let json = Report::new(&plan("loadgen echo -c 1 -R 5"), &outcome(10, 0), 2.0).to_json();
+    assert!(!json.contains('\n'));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    for name in ["scenario", "mode", "errors_by_kind", "latency_us"] {
+        assert!(!json[name].is_null(), "{name}");
+    }
+    for (name, value) in [("seconds", 2.0), ("rate", 5.0), ("sent", 10.0), ("received", 10.0), ("lost", 0.0)] {
+        assert_eq!(json[name].as_f64(), Some(value), "{name}");
+    }
+    for name in ["duplicated", "reordered", "errors", "corrupted"] {
+        assert_eq!(json[name].as_u64(), Some(0), "{name}");
+    }
+    for name in ["p50", "p90", "p99", "p999", "p9999", "max"] {
+        assert!((999.0..1_001.0).contains(&json["latency_us"][name].as_f64().unwrap()), "{name}");
+    }
+}
+
+#[test]
+fn any_fault_and_any_error_decides_the_exit_code() {
+    let plan = plan("loadgen echo -c 1");
+    assert_eq!(Report::new(&plan, &outcome(10, 0), 1.0).verdict.exit_code(), 0);
+    assert_eq!(Report::new(&plan, &outcome(10, 1), 1.0).verdict.exit_code(), 1);
+    type Counter = fn(&mut Outcome) -> &mut u64;
+    let faults: [Counter; 3] = [|o| &mut o.tally.duplicated, |o| &mut o.tally.reordered, |o| &mut o.tally.corrupted];
+    for fault in faults {
+        let mut outcome = outcome(10, 0);
+        *fault(&mut outcome) = 1;
+        assert_eq!(Report::new(&plan, &outcome, 1.0).verdict.exit_code(), 1);
+    }
+    let mut failed = outcome(10, 0);
+    failed.connections.failures.add(&Failure::Disconnected);
+    assert_eq!(Report::new(&plan, &failed, 1.0).verdict.exit_code(), 1);
+    failed.connections.opened = 0;
+    assert_eq!(Report::new(&plan, &failed, 1.0).verdict.exit_code(), 3);
+}
+
+#[test]
+fn a_newcomer_without_a_server_is_told_to_start_it() {
+    let mut outcome = Outcome::default();
+    outcome.connections.failures.add(&Failure::ConnectRefused);
+    let advice = |arguments: &str| {
+        let plan = plan(arguments);
+        Report::new(&plan, &outcome, 0.0).why_not_connected(&plan)
+    };
+    assert!(advice("loadgen").contains("start wsgate first: cargo run --release"));
+    assert!(advice("loadgen echo ws://10.0.0.1/").contains("is the server running"));
+}
+
+#[test]
+fn a_run_that_was_late_is_invalid() {
+    let plan = plan("loadgen echo -c 1 -R 5");
+    let mut outcome = outcome(100, 0);
+    (0..100).for_each(|_| outcome.tally.schedule_lag.record(900_000));
+    assert_eq!(Report::new(&plan, &outcome, 1.0).verdict, Verdict::Ok);
+    (0..2).for_each(|_| outcome.tally.schedule_lag.record(5_000_000));
+    let report = Report::new(&plan, &outcome, 1.0);
+    assert_eq!((report.verdict, report.verdict.exit_code()), (Verdict::Invalid, 6));
+    assert_eq!(report.invalid[0].reason, "schedule_lag");
+    assert!(report.to_text().contains("INVALID"), "{}", report.to_text());
+    assert!((4_990.0..5_010.0).contains(&report.schedule_lag_us.unwrap()));
+    // The same lag beside a latency of 100 ms means little.
+    (0..1_000).for_each(|_| outcome.tally.latency.record(100_000_000));
+    assert_eq!(Report::new(&plan, &outcome, 1.0).verdict, Verdict::Ok);
+}
+
+#[test]
+fn what_workers_say_about_themselves_makes_a_run_invalid_unless_that_is_allowed() {
+    let plan = plan("loadgen echo -c 1");
+    let mut outcome = outcome(10, 1);
+    outcome.limits.push(Limit::Cpu { worker: 1, busiest: 0.99, windows: 3 });
+    let mut report = Report::new(&plan, &outcome, 1.0);
+    assert_eq!(report.verdict, Verdict::Invalid, "whatever was lost may be loadgen's own doing");
+    assert!(report.to_text().contains("worker 1 had its processor busy for up to 99 % of the time, in 3 windows"));
+    report.judge(&[], true);
+    assert_eq!(report.verdict, Verdict::Faults);
+    assert!(report.to_text().contains("INVALID"), "the report says it all the same");
+}
+
+#[test]
+fn a_failed_threshold_has_a_code_of_its_own_and_faults_come_first() {
+    let plan = plan("loadgen echo -c 1");
+    let thresholds = ["p99 > 5ms", "p50 > 0.5ms"].map(|text| text.parse::<Threshold>().unwrap());
+    let mut report = Report::new(&plan, &outcome(10, 0), 1.0);
+    report.judge(&thresholds[..1], false);
+    assert_eq!(report.verdict, Verdict::Ok);
+    report.judge(&thresholds, false);
+    assert_eq!((report.verdict, report.verdict.exit_code()), (Verdict::ThresholdFailed, 5));
+    let text = report.to_text();
+    assert!(text.contains("passed  fail if p99 > 5ms  (it is 1.00 ms)"), "{text}");
+    assert!(text.contains("FAILED  fail if p50 > 0.5ms  (it is 1.00 ms)"), "{text}");
+    let mut report = Report::new(&plan, &outcome(10, 1), 1.0);
+    report.judge(&thresholds, false);
+    assert_eq!(report.verdict, Verdict::Faults);
+}
+
+#[test]
+fn a_report_is_read_as_it_was_written() {
+    let mut report = full();
+    let read = Report::from_json(&report.to_json()).unwrap();
+    assert_eq!(read.to_json(), report.to_json());
+    assert_eq!(read.to_text(), report.to_text());
+    report.schema = 1;
+    let error = Report::from_json(&report.to_json()).unwrap_err();
+    assert!(error.contains("schema 1; this loadgen reads 2"), "{error}");
+    assert!(Report::from_json("{}").unwrap_err().contains("no report of loadgen"));
+}
+
+#[test]
+fn the_document_names_every_field_of_the_json_object_and_no_other() {
+    let mut fields = Vec::new();
+    collect_fields("", &serde_json::from_str(&full().to_json()).unwrap(), &mut fields);
+    let document = include_str!("../../../docs/loadgen-json.md");
+    let named = document.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let mut named: Vec<_> = named.map(|(name, _)| name.to_owned()).collect();
+    fields.sort();
+    named.sort();
+    assert_eq!(named, fields);
+    assert!(document.contains(&format!("schema {SCHEMA}")));
+}
+
+/// A report in which every field has a value.
+fn full() -> Report {
+    let mut outcome = outcome(10, 1);
+    outcome.tally.service.record(1_000_000);
+    outcome.tally.schedule_lag.record(1_000);
+    outcome.connections.handshakes.record(1_000_000);
+    outcome.connections.failures.add(&Failure::Disconnected);
+    outcome.limits.push(Limit::BackPressure { messages: 5, part: 0.5 });
+    let mut series = Series::new(1, Timeline::connecting());
+    let until = Time(1_000_000_000);
+    let interval = Interval { worker: 0, from: Time::ZERO, until, outcome: Box::new(outcome) };
+    series.add(&interval, &mut |_, _| {});
+    let mut report = Report::new(&plan("loadgen echo -c 1 -R 5"), &interval.outcome, 1.0).with_series(&series);
+    report.in_flight = Some(1);
+    report.judge(&["p99 > 5ms".parse().unwrap()], false);
+    let hosts = vec!["a".to_owned(), "b".to_owned()];
+    report.merged = Some(Merged { reports: 2, hosts, starts_apart: 0.1 });
+    report.origin.label = Some("before".to_owned());
+    report
+}
+
+/// Paths of all fields: `.` leads into an object, `[]` into the entries of a list.
+/// Maps are named by what they map.
+fn collect_fields(path: &str, value: &serde_json::Value, fields: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(object)
+            if !["errors_by_kind", "error_examples", "stalled_by_end"].contains(&path) =>
+        {
+            for (name, value) in object {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                collect_fields(&path, value, fields);
+            }
+        }
+        serde_json::Value::Array(list) if list.first().is_some_and(serde_json::Value::is_object) => {
+            collect_fields(&format!("{path}[]"), &list[0], fields);
+        }
+        serde_json::Value::Null => panic!("{path} has no value"),
+        _ => fields.push(path.to_owned()),
+    }
+}

@@ -1,0 +1,120 @@
+//! Tools that put no load on anybody: compare, merge, manual page, completions.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory as _;
+
+use crate::cli::{Cli, CompareArgs, MergeArgs, Tool};
+use crate::compare::{Comparison, Group};
+use crate::html;
+use crate::merge::merge;
+use crate::report::{EXIT_USAGE, Report};
+
+/// Runs it; text goes to `out`, what went wrong to standard error. The exit code.
+pub fn run(tool: Tool, out: &mut impl Write) -> u8 {
+    let result = match tool {
+        Tool::Compare(arguments) => compare(&arguments, out).map(|()| 0),
+        Tool::Merge(arguments) => merge_files(&arguments, out),
+        Tool::Man => manual(out).map(|()| 0).map_err(|error| error.to_string()),
+        Tool::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "loadgen", &mut text);
+            // A reader that has left is no failure.
+            let _ = out.write_all(&text);
+            Ok(0)
+        }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("loadgen: {error}");
+        EXIT_USAGE
+    })
+}
+
+fn compare(arguments: &CompareArgs, out: &mut impl Write) -> Result<(), String> {
+    let (base, new) = match arguments.base.is_empty() {
+        false => (group("base", &arguments.base)?, group("new", &arguments.new)?),
+        true => match &arguments.files[..] {
+            [base, new] => {
+                (group(&name(base), std::slice::from_ref(base))?, group(&name(new), std::slice::from_ref(new))?)
+            }
+            files => by_label(read_all(files)?)?,
+        },
+    };
+    let comparison = Comparison::new(base, new);
+    if let Some(path) = &arguments.html {
+        write(path, &html::comparison(&comparison))?;
+    }
+    let _ = out.write_all(comparison.to_text().as_bytes());
+    Ok(())
+}
+
+/// Two groups, the first report's label the base.
+fn by_label(reports: Vec<Report>) -> Result<(Group, Group), String> {
+    let mut groups = Vec::<Group>::new();
+    for report in reports {
+        let name =
+            report.origin.label.clone().ok_or("three files or more need a --label in each, or --base and --new")?;
+        match groups.iter_mut().find(|group| group.name == name) {
+            Some(group) => group.reports.push(report),
+            None => groups.push(Group { name, reports: vec![report] }),
+        }
+    }
+    match <[Group; 2]>::try_from(groups) {
+        Ok([base, new]) => Ok((base, new)),
+        Err(groups) => {
+            let names: Vec<_> = groups.iter().map(|group| group.name.as_str()).collect();
+            Err(format!("the reports have {} labels ({}); two are compared", names.len(), names.join(", ")))
+        }
+    }
+}
+
+fn group(name: &str, paths: &[PathBuf]) -> Result<Group, String> {
+    let reports = read_all(paths)?;
+    // What people called it says more than "base".
+    let label = reports[0].origin.label.clone();
+    let is_shared = reports.iter().all(|report| report.origin.label == label);
+    let name = label.filter(|_| is_shared).unwrap_or_else(|| name.to_owned());
+    Ok(Group { name, reports })
+}
+
+fn merge_files(arguments: &MergeArgs, out: &mut impl Write) -> Result<u8, String> {
+    let mut report = merge(&read_all(&arguments.files)?)?;
+    report.judge(&arguments.fail_if, arguments.allow_invalid);
+    if let Some(path) = &arguments.html {
+        write(path, &html::report(&report))?;
+    }
+    let text = if arguments.json { report.to_json() + "\n" } else { report.to_text() };
+    let _ = out.write_all(text.as_bytes());
+    Ok(report.verdict.exit_code())
+}
+
+/// All pages, one after the other: of loadgen, then of its subcommands.
+fn manual(out: &mut impl Write) -> io::Result<()> {
+    let mut command = Cli::command();
+    command.build();
+    let mut text = Vec::new();
+    clap_mangen::Man::new(command.clone()).render(&mut text)?;
+    for subcommand in command.get_subcommands() {
+        clap_mangen::Man::new(subcommand.clone()).render(&mut text)?;
+    }
+    let _ = out.write_all(&text);
+    Ok(())
+}
+
+fn read_all(paths: &[PathBuf]) -> Result<Vec<Report>, String> {
+    paths.iter().map(|path| read(path)).collect()
+}
+
+fn read(path: &Path) -> Result<Report, String> {
+    let json = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    Report::from_json(&json).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+fn name(path: &Path) -> String {
+    path.file_stem().map_or_else(|| path.display().to_string(), |stem| stem.to_string_lossy().into_owned())
+}

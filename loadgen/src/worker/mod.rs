@@ -1,0 +1,325 @@
+//! One thread: an event loop, and the table of its connections.
+//!
+//! Owner of everything it touches but the pace of connecting and the scenario's
+//! board. What is pending for a connection leaves in one write per turn; all
+//! connections read into one buffer; nothing is allocated per message.
+//!
+//! `Worker::turn` has the steps; `receive`, `send` and `connect` are what they do.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use mio::{Events, Poll, Token, Waker};
+use slab::Slab;
+use wsgate::driver::clock::Clock;
+use wsgate::driver::machine;
+use wsgate::time::Time;
+
+use crate::alarm::Alarm;
+use crate::client::Tools;
+use crate::connection::Connection;
+use crate::connector::Connector;
+use crate::failure::Failure;
+use crate::handover::Handover;
+use crate::limits::{
+    EVENTS_PER_TURN, RECEIVE_BUFFER_BYTES, SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX, UNSENT_BYTES_MAX,
+};
+use crate::payload::Payload;
+use crate::plan::Plan;
+use crate::random::Random;
+use crate::scenario::{Pace, Scenario};
+use crate::schedule::Window;
+use crate::self_check::SelfCheck;
+use crate::shared::{Command, Counters, Reporter, Stage};
+use crate::tally::Outcome;
+use crate::timeline::Timeline;
+
+mod connect;
+mod receive;
+mod send;
+
+/// Token of the waker; connections have their slot.
+pub const WAKE: Token = Token(usize::MAX);
+const ALARM: Token = Token(usize::MAX - 1);
+/// A member without a connection.
+const NO_SLOT: u32 = u32::MAX;
+
+/// What a worker is made of.
+pub struct Setup {
+    /// The run.
+    pub plan: Arc<Plan>,
+    /// The server.
+    pub address: SocketAddr,
+    /// Where publishers without a WebSocket connect to.
+    pub publish_address: SocketAddr,
+    /// The run's clock.
+    pub clock: Clock,
+    /// The run's messages.
+    pub payload: Payload,
+    /// What the connections do.
+    pub scenario: Box<dyn Scenario>,
+    /// The ramp.
+    pub connector: Connector,
+    /// The event queue, on which [`WAKE`] is registered.
+    pub poll: Poll,
+    /// One waker per worker.
+    pub wakers: Arc<[Waker]>,
+    /// Orders of the main thread.
+    pub commands: Receiver<Command>,
+    /// The way back.
+    pub reporter: Reporter,
+    /// All workers' counters.
+    pub counters: Arc<[Counters]>,
+    /// The way of what was counted to the main thread.
+    pub handover: Handover,
+}
+
+/// The worker's thread, from the first connect to the last close. What it counted
+/// is handed over by the reporter.
+pub fn run(setup: Setup) -> io::Result<()> {
+    if setup.plan.pin {
+        pin(setup.reporter.worker)?;
+    }
+    let mut worker = Worker::new(setup)?;
+    let mut events = Events::with_capacity(EVENTS_PER_TURN);
+    while worker.phase != Phase::Over {
+        worker.turn(&mut events)?;
+    }
+    let Worker { setup: Setup { scenario, clock, reporter, handover, .. }, mut outcome, self_check, .. } = worker;
+    outcome.loads.push(self_check.finish());
+    outcome.tally = scenario.finish();
+    handover.finish(clock.now(), outcome, &reporter);
+    Ok(())
+}
+
+/// Binds this thread to one of the processors that the process may use.
+fn pin(worker: usize) -> io::Result<()> {
+    match machine::processors()[..] {
+        [] => Err(io::Error::other("the machine does not say which processors may be used; leave out --pin")),
+        ref processors => Ok(machine::pin_thread(processors[worker % processors.len()])?),
+    }
+}
+
+/// What the worker is doing. Commands and the end of each task lead to the next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Connecting,
+    /// Connected; the others may not be.
+    Waiting,
+    Running(Window),
+    /// Done sending; the others may not be.
+    Sent,
+    Draining,
+    /// Everything arrived; the others may still wait.
+    Drained,
+    /// Close frames are sent; at the latest then it is over.
+    Closing(Time),
+    Over,
+}
+
+/// Why a connection ends.
+enum End {
+    Failed(Failure),
+    /// As it should, after our Close.
+    Closed,
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+struct Worker {
+    setup: Setup,
+    phase: Phase,
+    alarm: Alarm,
+    tools: Tools,
+    connections: Slab<Connection>,
+    /// Slot of each member's open connection.
+    slots: Vec<u32>,
+    receive_buffer: Box<[u8]>,
+    spares: Vec<Vec<u8>>,
+    /// Slots with something to write.
+    dirty: Vec<usize>,
+    /// Slots that may have more to read than their turn allowed.
+    unread: Vec<usize>,
+    unsent_bytes_max: usize,
+    /// When the scenario is to be asked for messages again.
+    send_at: Option<Time>,
+    self_check: SelfCheck,
+    /// Readers that stall are read again.
+    reads_all: bool,
+    /// Counted since the last cut; its tally is the scenario's.
+    outcome: Outcome,
+}
+
+impl Worker {
+    fn new(setup: Setup) -> io::Result<Self> {
+        let number = setup.reporter.worker;
+        let plan = &setup.plan;
+        let members = plan.connection_share(number).local_senders() + plan.publisher_share(number).local_senders();
+        let in_flight = match plan.pace {
+            Some(Pace::Closed { in_flight }) => in_flight as usize,
+            _ => 1,
+        };
+        let tools = Tools::new(Random::from_system()?, plan.payload_bytes.max(1 << 20) * 2);
+        Ok(Self {
+            phase: Phase::Connecting,
+            alarm: Alarm::new(setup.poll.registry(), ALARM)?,
+            tools,
+            connections: Slab::with_capacity(members),
+            slots: vec![NO_SLOT; members],
+            receive_buffer: vec![0; RECEIVE_BUFFER_BYTES].into(),
+            spares: Vec::new(),
+            dirty: Vec::new(),
+            unread: Vec::new(),
+            unsent_bytes_max: UNSENT_BYTES_MAX + (in_flight + 1) * (plan.payload_bytes + 16),
+            send_at: None,
+            self_check: SelfCheck::new(number),
+            reads_all: false,
+            outcome: Outcome::default(),
+            setup,
+        })
+    }
+
+    /// One turn of the event loop.
+    fn turn(&mut self, events: &mut Events) -> io::Result<()> {
+        // 1. Wait for sockets, commands, or the next thing to do.
+        self.wait(events)?;
+        self.hand_over();
+        // 2. Connections that could not be read to the end last time, then those that woke us.
+        for slot in std::mem::take(&mut self.unread) {
+            self.serve(slot, |worker| worker.receive(slot, true));
+        }
+        for event in events.iter() {
+            match event.token() {
+                WAKE => self.obey(),
+                ALARM => self.alarm.rang(),
+                Token(slot) => self.serve(slot, |worker| worker.ready(slot, event)),
+            }
+            // A long turn must not make the schedule late.
+            if self.send_at.is_some_and(|at| at <= self.setup.clock.now()) {
+                self.send_due();
+            }
+        }
+        // 3. Tell the other workers what was delivered.
+        let Setup { scenario, wakers, reporter, .. } = &mut self.setup;
+        scenario.turn_done(&mut |worker| {
+            // This worker is awake; one that cannot be woken has ended.
+            if worker != reporter.worker {
+                let _ = wakers[worker].wake();
+            }
+        });
+        // 4. Send what is due.
+        self.send_due();
+        // 5. Connect, and give up what takes too long; come and go as the scenario wants.
+        self.connect_due();
+        self.come_and_go();
+        // 6. Go on to the next phase, if it is time. Who hears of it finds the counts.
+        self.publish_counts();
+        self.advance();
+        Ok(())
+    }
+
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let now = self.setup.clock.now();
+        self.self_check.turn(now);
+        let phase_ends = match self.phase {
+            Phase::Running(window) if now < window.start => Some(window.start),
+            Phase::Running(window) if now < window.end => Some(window.end),
+            Phase::Closing(deadline) => Some(deadline),
+            _ => None,
+        };
+        let connect_at = self.setup.connector.wake_at();
+        let cut_at = Some(self.setup.handover.cut_at());
+        let wake_at = [phase_ends, connect_at, self.send_at, cut_at].into_iter().flatten().min();
+        let is_due = wake_at.is_some_and(|at| at <= now) || !self.unread.is_empty();
+        if !is_due {
+            self.alarm.set(wake_at, now)?;
+        }
+        match self.setup.poll.poll(events, is_due.then_some(std::time::Duration::ZERO)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            result => result,
+        }
+    }
+
+    fn obey(&mut self) {
+        while let Ok(command) = self.setup.commands.try_recv() {
+            match command {
+                Command::Start(window) => {
+                    self.setup.scenario.start(window);
+                    self.self_check.start(&window);
+                    self.setup.handover.follow(Timeline::of_window(window), self.setup.clock.now());
+                    self.phase = Phase::Running(window);
+                }
+                Command::Stop => {
+                    let now = self.setup.clock.now();
+                    self.setup.scenario.stop(now);
+                    if let Phase::Running(window) = self.phase {
+                        self.phase = Phase::Running(window.until(now));
+                    }
+                }
+                Command::Drain => {
+                    self.phase = Phase::Draining;
+                    self.read_stalled();
+                }
+                Command::Close => self.close_all(),
+            }
+        }
+    }
+
+    /// Does something with a connection, which ends if that fails.
+    fn serve(&mut self, slot: usize, action: impl FnOnce(&mut Self) -> Result<(), End>) {
+        if self.connections.contains(slot)
+            && let Err(end) = action(self)
+        {
+            self.end(slot, end);
+        }
+    }
+
+    fn advance(&mut self) {
+        let now = self.setup.clock.now();
+        let (phase, reached) = match self.phase {
+            Phase::Connecting if self.setup.connector.is_done() => (Phase::Waiting, Some(Stage::Connected)),
+            Phase::Running(_) if self.setup.scenario.sending_done(now) => {
+                self.outcome.sent_at = Some(now);
+                (Phase::Sent, Some(Stage::Sent))
+            }
+            Phase::Draining if self.setup.scenario.drained() => (Phase::Drained, Some(Stage::Drained)),
+            Phase::Closing(deadline) if self.connections.is_empty() || now >= deadline => {
+                let unanswered = self.connections.iter().filter(|(_, connection)| !connection.peer.is_closed());
+                self.outcome.connections.close_unanswered = unanswered.count() as u64;
+                (Phase::Over, None)
+            }
+            same => (same, None),
+        };
+        self.phase = phase;
+        if let Some(stage) = reached {
+            self.setup.reporter.reached(stage);
+        }
+    }
+
+    /// Before a message is sent or received, so that each counts in its second.
+    fn hand_over(&mut self) {
+        let Setup { scenario, clock, reporter, handover, .. } = &mut self.setup;
+        handover.cut(clock.now(), scenario.tally(), &mut self.outcome.connections, reporter);
+    }
+
+    fn publish_counts(&mut self) {
+        let Setup { scenario, reporter, counters, handover, .. } = &mut self.setup;
+        let counts = handover.counts(scenario.tally(), &self.outcome.connections);
+        counters[reporter.worker].publish(counts);
+    }
+}
+
+/// Keeps a buffer for the next connection that has something to send.
+fn recycle(spares: &mut Vec<Vec<u8>>, buffer: Vec<u8>, message_bytes: usize) {
+    debug_assert!(buffer.is_empty());
+    let fits = (1..=SPARE_BUFFER_BYTES_MAX + message_bytes).contains(&buffer.capacity());
+    if fits && spares.len() < SPARE_BUFFERS_MAX {
+        spares.push(buffer);
+    }
+}

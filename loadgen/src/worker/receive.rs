@@ -1,0 +1,149 @@
+//! What arrives: sockets are read into the worker's buffer, and conversations go on.
+
+use mio::event::Event as Readiness;
+
+use super::{End, Phase, Worker};
+use crate::client::{Event, Tools};
+use crate::connection::{Connection, Peer, Received};
+use crate::conversation::Conversation;
+use crate::failure::Failure;
+use crate::limits::READS_PER_TURN_MAX;
+
+impl Worker {
+    /// What became of readers that stalled shows when they read.
+    pub(super) fn read_stalled(&mut self) {
+        self.reads_all = true;
+        let scenario = &self.setup.scenario;
+        let stalled = self.connections.iter().filter(|(_, connection)| !scenario.reads(connection.member));
+        self.unread.extend(stalled.map(|(slot, _)| slot).collect::<Vec<_>>());
+    }
+
+    pub(super) fn ready(&mut self, slot: usize, event: &Readiness) -> Result<(), End> {
+        let connection = &mut self.connections[slot];
+        if !connection.is_connected() {
+            if !connection.check_connected()? {
+                return Ok(());
+            }
+            if matches!(connection.peer, Peer::Publisher(_)) {
+                self.publisher_connected(slot);
+            }
+        }
+        let connection = &mut self.connections[slot];
+        if event.is_writable() && connection.unsent_bytes() > 0 {
+            self.flush(slot)?;
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            // The end of the stream makes no event of its own if it came with the data.
+            self.receive(slot, event.is_read_closed() || event.is_error())?;
+        }
+        Ok(())
+    }
+
+    /// Reads what has arrived and hands it to the scenario. A read that does not fill
+    /// the buffer has emptied the socket, unless `to_the_end` is asked for.
+    pub(super) fn receive(&mut self, slot: usize, to_the_end: bool) -> Result<(), End> {
+        let Self { setup, connections, tools, receive_buffer, spares, slots, outcome, phase, reads_all, .. } = self;
+        let connection = &mut connections[slot];
+        if !connection.is_connected() || (connection.ready && !*reads_all && !setup.scenario.reads(connection.member)) {
+            return Ok(());
+        }
+        if matches!(connection.peer, Peer::Publisher(_)) {
+            return self.receive_answers(slot);
+        }
+        if connection.out.capacity() == 0 {
+            connection.out = spares.pop().unwrap_or_default();
+        }
+        let mut emptied = false;
+        for _ in 0..READS_PER_TURN_MAX {
+            let len = match connection.receive(receive_buffer)? {
+                Received::Bytes(len) => len,
+                Received::Nothing => {
+                    emptied = true;
+                    break;
+                }
+                Received::End if connection.peer.is_closing() => return Err(End::Closed),
+                Received::End => return Err(End::Failed(Failure::Disconnected)),
+            };
+            let now = setup.clock.now();
+            let Tools { plaintext, inflated, buffers, .. } = &mut *tools;
+            let (mut plaintext, mut inflated) = (std::mem::take(plaintext), std::mem::take(inflated));
+            let mut input = connection.read(&mut receive_buffer[..len], &mut plaintext, buffers)?;
+            let Connection { peer, out, member, publishes, values, ready, begun, .. } = connection;
+            let Peer::WebSocket(client) = peer else { unreachable!("publishers are served above") };
+            let mut conversation = Conversation {
+                plan: &setup.plan,
+                payload: &setup.payload,
+                scenario: &mut *setup.scenario,
+                member: *member,
+                publishes: *publishes,
+                values: *values,
+                is_ready: *ready,
+                compresses: client.compresses(),
+            };
+            let mut closed = None;
+            while let Some(event) = client.next(&mut input, out, tools)? {
+                match event {
+                    // Too late to count.
+                    Event::Message(_) | Event::Compressed(..) if matches!(phase, Phase::Closing(_)) => {}
+                    Event::Message(message) => conversation.hear(message, out, now, tools),
+                    Event::Compressed(opcode, payload) => {
+                        tools.inflate(opcode, payload, &mut inflated)?;
+                        conversation.hear(&inflated, out, now, tools);
+                    }
+                    Event::Control => {}
+                    Event::Opened => {
+                        conversation.compresses = client.compresses();
+                        conversation.open(out, tools);
+                        outcome.connections.opened += 1;
+                        outcome.connections.handshakes.record(now.0 - begun.0);
+                    }
+                    Event::Closed { asked: true, .. } => {} // The server ends the stream.
+                    Event::Closed { asked: false, code, reason } => {
+                        closed = Some(Failure::ClosedByServer { code: code.map(|code| code.0), reason });
+                    }
+                }
+                if conversation.is_ready && !*ready {
+                    *ready = true;
+                    slots[*member] = slot as u32;
+                    setup.connector.ended(true);
+                    conversation.scenario.opened(*member, now);
+                }
+            }
+            if let Some(failure) = closed {
+                let _ = connection.flush(&mut tools.buffers); // Our answer; the server may be gone already.
+                return Err(failure.into());
+            }
+            tools.inflated = inflated;
+            tools.plaintext = plaintext;
+            if len < receive_buffer.len() && !to_the_end {
+                emptied = true;
+                break;
+            }
+        }
+        if !emptied {
+            self.unread.push(slot);
+        }
+        self.flush(slot)
+    }
+
+    /// Reads answers to publishes; the next message leaves with each.
+    fn receive_answers(&mut self, slot: usize) -> Result<(), End> {
+        let Self { connections, receive_buffer, outcome, .. } = self;
+        let connection = &mut connections[slot];
+        loop {
+            let len = match connection.receive(receive_buffer)? {
+                Received::Bytes(len) => len,
+                Received::Nothing => break,
+                Received::End => return Err(End::Closed),
+            };
+            let Peer::Publisher(publisher) = &mut connection.peer else { return Ok(()) };
+            if let Some(answer) = publisher.receive(&receive_buffer[..len], &mut connection.out)? {
+                answer.failure().iter().for_each(|failure| outcome.connections.failures.add(failure));
+            }
+            if publisher.is_ending() {
+                return Err(End::Closed);
+            }
+        }
+        self.flush(slot)
+    }
+}
