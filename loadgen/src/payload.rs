@@ -21,7 +21,8 @@ use crate::limits::CONNECTIONS_MAX;
 /// Bytes of the fields, and so of the shortest payload, in a closed loop.
 pub const PAYLOAD_BYTES_MIN: usize = 20;
 /// Bytes of the fields in an open loop.
-pub const PAYLOAD_BYTES_MIN_OPEN: usize = PAYLOAD_BYTES_MIN + 4;
+pub const PAYLOAD_BYTES_MIN_OPEN: usize = PAYLOAD_BYTES_MIN + LATE_BYTES;
+const LATE_BYTES: usize = 4;
 /// Highest sequence number that the field holds; a sender stops there.
 pub const SEQUENCE_MAX: u32 = (1 << 30) - 1;
 
@@ -109,14 +110,18 @@ impl Payload {
         let ticks = stamp.intended.0 >> TIME_UNIT_BITS;
         let late = self.late_ticks(stamp);
         let check = check(self.run, stamp.sender, stamp.sequence, ticks, late);
-        let mut fields = [0; PAYLOAD_BYTES_MIN_OPEN];
+        let mut fields = [0; PAYLOAD_BYTES_MIN];
         put(&mut fields[0..2], u64::from(self.run));
         put(&mut fields[2..5], u64::from(stamp.sender));
         put(&mut fields[5..10], u64::from(stamp.sequence));
         put(&mut fields[10..17], ticks);
         put(&mut fields[17..20], check);
-        put(&mut fields[20..24], late);
-        out.extend_from_slice(&fields[..self.fields]);
+        out.extend_from_slice(&fields);
+        if self.fields > PAYLOAD_BYTES_MIN {
+            let mut fields = [0; LATE_BYTES];
+            put(&mut fields, late);
+            out.extend_from_slice(&fields);
+        }
         out.extend_from_slice(self.padding(check));
     }
 
@@ -156,10 +161,16 @@ impl Payload {
     /// The fields at the beginning of `payload`, if they are whole: the run, the stamp,
     /// and the check.
     fn fields(&self, payload: &[u8]) -> Option<(u32, Stamp, u64)> {
-        let fields = payload.get(..self.fields)?;
+        // Most messages end here or have both: the slices below need no further checks.
+        let fields = payload.first_chunk::<PAYLOAD_BYTES_MIN>()?;
+        let late = if self.fields == PAYLOAD_BYTES_MIN {
+            0
+        } else {
+            get(payload.first_chunk::<PAYLOAD_BYTES_MIN_OPEN>()?.last_chunk::<LATE_BYTES>()?)?
+        };
         let (run, sender, sequence) = (get(&fields[0..2])?, get(&fields[2..5])?, get(&fields[5..10])?);
         let (run, sender, sequence) = (run as u32, sender as u32, sequence as u32);
-        let (ticks, late) = (get(&fields[10..17])?, get(&fields[PAYLOAD_BYTES_MIN..])?);
+        let ticks = get(&fields[10..17])?;
         let check = check(run, sender, sequence, ticks, late);
         if get(&fields[17..20]) != Some(check) {
             return None;

@@ -16,7 +16,7 @@
 //! its server reads more slowly than it is sent to.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -122,22 +122,29 @@ impl SelfCheck {
     }
 
     fn sample(&mut self, at: Time) {
-        let cpu = clock_gettime(ClockId::ThreadCPUTime);
-        let cpu = Duration::new(cpu.tv_sec as u64, cpu.tv_nsec as u32);
-        let now = Sample { at, cpu, waited: self.scheduler.as_mut().map_or(Duration::ZERO, waited) };
+        let (cpu, waited) =
+            self.scheduler.as_mut().and_then(scheduled).unwrap_or_else(|| (cpu_clock(), Duration::ZERO));
+        let now = Sample { at, cpu, waited };
         if let Some(last) = self.last.replace(now) {
             self.load.add(last, now);
         }
     }
 }
 
-/// The second number: nanoseconds on a run queue.
-fn waited(file: &mut File) -> Duration {
-    use std::io::Seek as _;
+/// The first two numbers: nanoseconds on a processor, and on a run queue.
+fn scheduled(file: &mut File) -> Option<(Duration, Duration)> {
     let mut text = [0; 96];
-    let read = file.rewind().and_then(|()| file.read(&mut text));
-    let text = std::str::from_utf8(&text[..read.unwrap_or(0)]).unwrap_or_default();
-    Duration::from_nanos(text.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0))
+    file.rewind().ok()?;
+    let len = file.read(&mut text).ok()?;
+    let mut numbers = std::str::from_utf8(&text[..len]).ok()?.split_whitespace();
+    let mut next = || numbers.next()?.parse().ok().map(Duration::from_nanos);
+    Some((next()?, next()?))
+}
+
+/// Where the scheduler does not tell. (And only there: valgrind does not survive it.)
+fn cpu_clock() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 impl WorkerLoad {
@@ -250,6 +257,7 @@ mod tests {
         check.turn(Time(1_000_000_000));
         let load = check.finish();
         assert_eq!((load.worker, load.windows, load.busy), (3, 1, 0));
-        assert!((0.03..0.2).contains(&load.busiest), "{}, {busy}", load.busiest);
+        // The scheduler counts in ticks.
+        assert!((0.02..0.2).contains(&load.busiest), "{}, {busy}", load.busiest);
     }
 }
