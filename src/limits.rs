@@ -43,6 +43,10 @@ pub const HASTE: u64 = 4;
 
 const _: () = assert!(TLS_HANDSHAKE_STEPS_PER_TURN_MAX as u64 >= HASTE, "handshakes go on in any case");
 
+/// Bytes that are inflated of one read before others have a turn. At about 1 GB/s they take
+/// half a millisecond, and as replies that are compressed again some milliseconds.
+pub const INFLATED_BYTES_PER_READ: usize = 512 * 1024;
+
 /// Bytes between two looks at the clock while reading: much can come of few of them.
 pub const READ_BYTES_PER_LOOK: usize = 16 * 1024;
 

@@ -163,10 +163,10 @@ impl CompressionPool {
     }
 
     /// A connection for which this was agreed on. To be given back by [`Self::release`].
-    pub fn connect(&mut self, agreement: DeflateAgreement) -> Box<Compression> {
+    pub fn connect(&mut self, agreement: DeflateAgreement) -> Compression {
         let connection = Compression { agreement, deflater: None, window: Window::default() };
         self.reserved_bytes += connection.reserved_bytes();
-        Box::new(connection)
+        connection
     }
 
     /// The connection is over.

@@ -10,7 +10,7 @@ const SETTINGS: CompressionSettings = CompressionSettings {
 };
 const OFFER: &str = "permessage-deflate; client_max_window_bits";
 
-fn agree(pool: &mut CompressionPool, offer: &str, replies: bool) -> Box<Compression> {
+fn agree(pool: &mut CompressionPool, offer: &str, replies: bool) -> Compression {
     let agreement = pool.negotiate([offer.as_bytes()].into_iter(), replies).unwrap().unwrap();
     pool.connect(agreement)
 }
@@ -41,7 +41,7 @@ fn contexts_are_granted_while_there_is_memory_for_them() {
     // 404 KiB each until 1 MiB is reserved, then windows of 32 KiB until it is full.
     assert_eq!(granted, [(true, true), (true, true), (false, true), (false, true), (false, true)]);
     assert!(pool.reserved_bytes <= SETTINGS.context_bytes_max);
-    connections.into_iter().for_each(|connection| pool.release(*connection));
+    connections.into_iter().for_each(|connection| pool.release(connection));
     assert_eq!((pool.reserved_bytes, pool.held_bytes), (0, 0));
     assert!(agree(&mut pool, OFFER, true).agreement.takeover.server);
 }
@@ -63,7 +63,7 @@ fn a_connection_holds_contexts_from_its_first_message_to_its_end() {
     assert_eq!(pool.held_bytes, DEFLATER_BYTES);
     assert_eq!(inflate(&mut pool, &mut connection, &payload), Ok(vec![b'a'; 100]));
     assert!((DEFLATER_BYTES + 100..DEFLATER_BYTES + 300).contains(&pool.held_bytes), "{}", pool.held_bytes);
-    pool.release(*connection);
+    pool.release(connection);
     assert_eq!(pool.held_bytes, 0);
 }
 

@@ -76,7 +76,8 @@ impl InPlaceReplies {
             if self.is_empty() { at + SHORT_HEADER_BYTES - SHORT_REPLY_HEADER_BYTES } else { self.range.end };
         let mut written = reply_start;
         let mut echoed = Echoed { end: at, messages: 0, error: None };
-        while let &[first @ (0x81 | 0x82), second @ 0x80..=0xfd, k0, k1, k2, k3, ref rest @ ..] = &buffer[echoed.end..] {
+        while let &[first @ (0x81 | 0x82), second @ 0x80..=0xfd, k0, k1, k2, k3, ref rest @ ..] = &buffer[echoed.end..]
+        {
             let len = usize::from(second & 0x7f);
             if len > rest.len().min(payload_max) {
                 break;

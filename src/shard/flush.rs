@@ -211,7 +211,9 @@ impl Shard {
         // A pong that was held may have joined the queue. One store, so that nobody reads
         // what is between two.
         self.stats.queue_bytes.add((peer.connection.queue_bytes() as u64).wrapping_sub(before as u64));
-        if peer.read_pending && !peer.publisher_paused && peer.connection.wants_read(&self.settings.queue) {
+        if peer.has_unread() {
+            self.list_unread(id);
+        } else if peer.read_pending && !peer.publisher_paused && peer.connection.wants_read(&self.settings.queue) {
             peer.read_pending = false;
             self.resumed.push_back(id);
         }

@@ -1,6 +1,7 @@
 //! From a request head to an open dialect.
 
 use super::Shard;
+use super::unread::Compressed;
 use crate::dialect::{Dialect, Route};
 use crate::hub::{Subscribed, Variant};
 use crate::id::ConnectionId;
@@ -108,7 +109,7 @@ impl Shard {
             topic.filter(|_| subscribes).map(|topic| self.hub.subscribe(topic, id, variant, &mut self.outbox));
         self.count_topics();
         let Some(peer) = self.table.get_mut(id) else { return false };
-        peer.compression = compression;
+        peer.compression = compression.map(|agreed| Box::new(Compressed::new(agreed)));
         peer.session.dialect = Some(dialect);
         peer.session.topic = topic;
         peer.session.subscription = subscribed.map(|(Subscribed::Confirmed(id) | Subscribed::Waiting(id))| id);

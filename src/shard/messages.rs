@@ -43,14 +43,16 @@ impl Shard {
         let input_len = input.len();
         let mut used = 0;
         let mut changed = false;
-        if dialect.echoes()
-            && reader.is_at_message()
-            && peer.compression.is_none()
-            && peer.connection.takes_directly()
+        if dialect.echoes() && reader.is_at_message() && peer.compression.is_none() && peer.connection.takes_directly()
         {
             used = self.echo_short(id, input, &rules, &mut replies, now);
         }
+        let mut inflated_bytes = 0;
         while let Some(peer) = self.table.get_mut(id).filter(|peer| peer.connection.reads_frames()) {
+            if peer.pauses_reading(inflated_bytes, &self.settings.queue) && used < input_len {
+                self.keep_unread(id, &input[used..]);
+                break;
+            }
             let connection = &mut peer.connection;
             let before = connection.queue_bytes();
             let mut rest = &mut input[used..];
@@ -58,10 +60,12 @@ impl Shard {
             let left = rest.len();
             used = input_len - left;
             let event = match (event, &mut peer.compression) {
-                (Ok(Some(Event::Compressed { opcode, payload })), Some(compression)) => self
-                    .compression
-                    .inflate(compression, opcode, payload, message_bytes_max, &mut inflated)
-                    .and_then(|()| Event::of(opcode, &inflated).map(Some)),
+                (Ok(Some(Event::Compressed { opcode, payload })), Some(compressed)) => {
+                    let agreed = &mut compressed.agreed;
+                    let result = self.compression.inflate(agreed, opcode, payload, message_bytes_max, &mut inflated);
+                    inflated_bytes += inflated.len();
+                    result.and_then(|()| Event::of(opcode, &inflated).map(Some))
+                }
                 (other, _) => other,
             };
             match event {
@@ -93,7 +97,7 @@ impl Shard {
                                 _ => (kind, payload),
                             };
                             let compressed = match &mut peer.compression {
-                                Some(agreed) => self.compression.deflate(agreed, payload),
+                                Some(compressed) => self.compression.deflate(&mut compressed.agreed, payload),
                                 None => None,
                             };
                             reply(connection, kind, payload, compressed, &mut self.outbound_pool, &self.stats);

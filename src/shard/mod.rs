@@ -28,6 +28,7 @@ mod secure;
 mod session;
 mod table;
 mod timer_wheel;
+mod unread;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -41,7 +42,7 @@ use crate::hub::{Hub, HubSettings, Outbox};
 use crate::id::ConnectionId;
 use crate::origin::OriginPolicy;
 use crate::proto::close::CloseCode;
-use crate::proto::compression::{Compression, CompressionPool, CompressionSettings};
+use crate::proto::compression::{CompressionPool, CompressionSettings};
 use crate::proto::message::AssemblyPool;
 use crate::stats::{CloseReason, ShardStats};
 use crate::time::Time;
@@ -54,6 +55,7 @@ use secure::HandshakeTurns;
 use session::Session;
 use table::Table;
 use timer_wheel::TimerWheel;
+use unread::Compressed;
 
 /// Everything that a shard is told about how to behave.
 #[derive(Clone, Debug)]
@@ -102,6 +104,8 @@ pub struct Shard {
     dirty_next: bool,
     /// Connections whose reading had paused and may go on.
     resumed: VecDeque<ConnectionId>,
+    /// Connections whose input was kept and may be read now.
+    unread: VecDeque<ConnectionId>,
     /// Publishers whose reading pauses until mailboxes have room.
     paused_publishers: Vec<ConnectionId>,
     publishing_paused: bool,
@@ -122,7 +126,7 @@ struct Peer {
     session: Session,
     client: Client,
     /// Boxed, since few connections have agreed on it.
-    compression: Option<Box<Compression>>,
+    compression: Option<Box<Compressed>>,
     /// Its transport has bytes that nobody has read since reading paused.
     read_pending: bool,
     /// Waits in `paused_publishers`.
@@ -142,6 +146,7 @@ impl Shard {
             flushes_since_ending: 0,
             dirty_next: true,
             resumed: VecDeque::new(),
+            unread: VecDeque::new(),
             paused_publishers: Vec::new(),
             publishing_paused: false,
             drain: Drain::new(),
@@ -183,7 +188,7 @@ impl Shard {
             return false;
         }
         let Some(peer) = self.table.get_mut(id) else { return false };
-        let wanted = !peer.publisher_paused && peer.connection.wants_read(&self.settings.queue);
+        let wanted = !peer.publisher_paused && !peer.has_unread() && peer.connection.wants_read(&self.settings.queue);
         peer.read_pending = !wanted;
         wanted
     }
@@ -242,6 +247,9 @@ impl Shard {
                 return 0..0;
             }
             head = len - input.len();
+        } else if peer.has_unread() {
+            self.keep_unread(id, bytes);
+            return 0..0;
         }
         let replies = self.receive_frames(id, &mut bytes[head..], now);
         head + replies.start..head + replies.end
@@ -255,6 +263,9 @@ impl Shard {
 
     /// Nothing more will come from a peer.
     fn end_of_input(&mut self, id: ConnectionId, now: Time) {
+        if self.end_waits(id) {
+            return;
+        }
         let Some(peer) = self.table.get_mut(id) else { return };
         peer.connection.peer_ended(now);
         self.settle(id);
@@ -273,7 +284,9 @@ impl Shard {
     }
 
     /// Pings, closes what has run out of time, and those whose turn it is while going down.
+    /// Goes on with input that was kept.
     pub fn handle_timeouts(&mut self, now: Time) {
+        self.receive_unread(now);
         while let Some(slot) = self.timers.pop_due(now) {
             let Some(id) = self.table.id_at(slot) else { continue };
             let Some(peer) = self.table.get_mut(id) else { continue };
@@ -298,6 +311,9 @@ impl Shard {
 
     /// When [`Shard::handle_timeouts`] is to be called at the latest.
     pub fn next_timeout(&self) -> Option<Time> {
+        if !self.unread.is_empty() {
+            return Some(Time::ZERO);
+        }
         [self.timers.next_due(), self.drain.next_due()].into_iter().flatten().min()
     }
 
@@ -322,8 +338,9 @@ impl Shard {
         let mut reader = peer.connection.release(&mut self.outbound_pool);
         self.stats.assembly_memory_bytes.sub(reader.held_bytes() as u64);
         reader.release(&mut self.assembly_pool);
-        if let Some(compression) = peer.compression {
-            self.compression.release(*compression);
+        if let Some(compressed) = peer.compression {
+            self.stats.assembly_memory_bytes.sub(compressed.unread_bytes() as u64);
+            self.compression.release(compressed.agreed);
             self.count_compression();
         }
     }

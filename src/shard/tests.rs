@@ -5,6 +5,7 @@ mod flushes;
 mod pair;
 mod reload;
 mod slow;
+mod unread;
 
 use std::time::Duration;
 

@@ -63,7 +63,7 @@ fn check(result: &Result<Vec<u8>, ProtocolError>, expected: &Inflated, limit: us
 /// A connection, from the wire to the text.
 struct Client {
     pool: CompressionPool,
-    compression: Box<Compression>,
+    compression: Compression,
     reader: MessageReader,
     assemblies: AssemblyPool,
     /// With the room that a shard's has at most, from earlier messages.

@@ -54,12 +54,12 @@ pub(super) fn run(data: &[u8]) {
         assert_eq!(pool.inflate(&mut connection, OpCode::Binary, &sent, message.len(), &mut text), Ok(()));
         assert_eq!(text, message);
     }
-    pool.release(*connection);
+    pool.release(connection);
     let again = connect(&mut pool, window_bits).agreement().takeover;
     assert_eq!(again, takeover, "the memory of a connection's contexts is given back");
 }
 
-fn connect(pool: &mut CompressionPool, window_bits: u8) -> Box<Compression> {
+fn connect(pool: &mut CompressionPool, window_bits: u8) -> Compression {
     let offer = format!("permessage-deflate; server_max_window_bits={window_bits}; client_max_window_bits");
     let agreed = pool.negotiate([offer.as_bytes()].into_iter(), true);
     pool.connect(agreed.ok().flatten().expect("the offer is legal"))
