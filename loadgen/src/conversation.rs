@@ -40,8 +40,19 @@ impl Conversation<'_> {
     }
 
     /// A message has arrived.
+    #[inline]
     pub fn hear(&mut self, message: &[u8], out: &mut Vec<u8>, now: Time, tools: &mut Tools) {
-        let Self { plan, payload, member, values, compresses, .. } = *self;
+        // Nearly all are payloads as they were sent.
+        let is_bare = message.len() == self.payload.bytes();
+        if is_bare && self.is_ready && self.plan.speech.answers.is_empty() {
+            self.take(message, out, now, tools);
+        } else {
+            self.hear_words(message, out, now, tools);
+        }
+    }
+
+    fn hear_words(&mut self, message: &[u8], out: &mut Vec<u8>, now: Time, tools: &mut Tools) {
+        let Self { plan, payload, compresses, .. } = *self;
         if !plan.speech.answers.is_empty() {
             plan.speech
                 .answer(message, &mut |text| client::append_text(out, plan.message_kind, text, compresses, tools));
@@ -51,14 +62,21 @@ impl Conversation<'_> {
             return;
         }
         for part in payload.parts(message) {
-            if let Some(stamp) = self.scenario.message(member, part, now) {
-                append(out, plan, payload, stamp, values, compresses, tools);
-            }
+            self.take(part, out, now, tools);
+        }
+    }
+
+    /// Hands a payload to the scenario, and sends what that wants sent at once.
+    #[inline]
+    fn take(&mut self, part: &[u8], out: &mut Vec<u8>, now: Time, tools: &mut Tools) {
+        if let Some(stamp) = self.scenario.message(self.member, part, now) {
+            append(out, self.plan, self.payload, stamp, self.values, self.compresses, tools);
         }
     }
 }
 
 /// Appends a payload, with the words around it if there are any.
+#[inline]
 pub fn append(
     out: &mut Vec<u8>,
     plan: &Plan,

@@ -160,6 +160,7 @@ impl Payload {
 
     /// The fields at the beginning of `payload`, if they are whole: the run, the stamp,
     /// and the check.
+    #[inline(always)] // Once for each message.
     fn fields(&self, payload: &[u8]) -> Option<(u32, Stamp, u64)> {
         // Most messages end here or have both: the slices below need no further checks.
         let fields = payload.first_chunk::<PAYLOAD_BYTES_MIN>()?;
