@@ -10,6 +10,7 @@ mod floods;
 mod messages;
 mod tls;
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use common::{Client, RawClient, TestServer};
@@ -68,14 +69,19 @@ impl Honest {
 
 /// A connection of an attacker that has not said anything.
 fn attacker(server: &TestServer, receive_buffer: Option<usize>) -> RawClient {
+    try_attacker(server, receive_buffer).expect("the gateway accepts")
+}
+
+/// The same with a gateway that may reset it, before this side knows that it is connected.
+fn try_attacker(server: &TestServer, receive_buffer: Option<usize>) -> io::Result<RawClient> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     if let Some(bytes) = receive_buffer {
         // Before connecting, since the window is agreed on then.
         socket.set_recv_buffer_size(bytes).expect("an option of every socket");
     }
     socket.bind(&SocketAddr::from((ATTACKER, 0)).into()).expect("an address of this machine");
-    socket.connect(&server.clients.into()).expect("the gateway accepts");
-    RawClient::new(socket.into())
+    socket.connect(&server.clients.into())?;
+    Ok(RawClient::new(socket.into()))
 }
 
 fn open(server: &TestServer, path: &str) -> RawClient {
