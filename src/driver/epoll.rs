@@ -147,6 +147,7 @@ impl EventLoop {
         self.accept(now);
         // 4. What sockets have brought, one buffer full for each.
         self.read_listed(now);
+        self.shard.receive_unread(now);
         // 5. What other threads say.
         self.take_mail(now);
         // 6. What is due.

@@ -5,7 +5,7 @@
 //!
 //! 1. tells what happened: [`Shard::accept_from`], [`Shard::receive`],
 //!    [`Shard::peer_ended`], [`Shard::transport_failed`], [`Shard::open_envelope`],
-//!    [`Shard::handle_timeouts`];
+//!    [`Shard::handle_timeouts`], and goes on with what was kept: [`Shard::receive_unread`];
 //! 2. flushes: for each [`Shard::next_flush`] it does what [`Shard::output`] says;
 //! 3. carries away what [`Shard::take_envelope`] gives, and says [`Shard::end_turn`].
 //!
@@ -284,9 +284,7 @@ impl Shard {
     }
 
     /// Pings, closes what has run out of time, and those whose turn it is while going down.
-    /// Goes on with input that was kept.
     pub fn handle_timeouts(&mut self, now: Time) {
-        self.receive_unread(now);
         while let Some(slot) = self.timers.pop_due(now) {
             let Some(id) = self.table.id_at(slot) else { continue };
             let Some(peer) = self.table.get_mut(id) else { continue };
@@ -309,7 +307,8 @@ impl Shard {
         self.close_next(now);
     }
 
-    /// When [`Shard::handle_timeouts`] is to be called at the latest.
+    /// When [`Shard::handle_timeouts`] and [`Shard::receive_unread`] are to be called at the
+    /// latest.
     pub fn next_timeout(&self) -> Option<Time> {
         if !self.unread.is_empty() {
             return Some(Time::ZERO);

@@ -3,8 +3,8 @@
 //! What one read brings may inflate to a thousand times as much. It is worked on until
 //! [`INFLATED_BYTES_PER_READ`] have come out of it, or until the replies to it are above
 //! their watermark. The rest is kept as it came, and nothing more is read from that
-//! connection until it is used up. It goes on with a look at timers, one connection at a
-//! time, so that everybody else has a turn in between.
+//! connection until it is used up. That goes on by one connection in each turn, so that
+//! everybody else has theirs in between.
 
 use super::{Peer, Shard};
 use crate::connection::QueueBounds;
@@ -81,23 +81,24 @@ impl Shard {
         }
     }
 
-    /// Goes on with the input of one connection.
-    pub(super) fn receive_unread(&mut self, now: Time) {
-        let Some(id) = self.unread.pop_front() else { return };
-        let Some(compressed) = self.table.get_mut(id).and_then(|peer| peer.compression.as_mut()) else { return };
+    /// Goes on with the kept input of one connection; with whose, if of any. To be called
+    /// once in a turn.
+    pub fn receive_unread(&mut self, now: Time) -> Option<ConnectionId> {
+        let id = self.unread.pop_front()?;
+        let compressed = self.table.get_mut(id)?.compression.as_mut()?;
         compressed.listed = false;
         let mut input = std::mem::take(&mut compressed.unread);
         self.stats.assembly_memory_bytes.sub(input.capacity() as u64);
         let replies = self.receive_frames(id, &mut input, now);
         debug_assert!(replies.is_empty(), "what is compressed is not answered in place");
-        let Some(peer) = self.table.get(id) else { return };
-        let Some(compressed) = &peer.compression else { return };
-        if compressed.unread.is_empty() {
+        let compressed = self.table.get(id).and_then(|peer| peer.compression.as_ref());
+        if let Some(compressed) = compressed.filter(|compressed| compressed.unread.is_empty()) {
             if compressed.input_ended {
                 self.end_of_input(id, now);
             } else {
                 self.resume_reading(id);
             }
         }
+        Some(id)
     }
 }

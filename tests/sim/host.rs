@@ -128,6 +128,7 @@ impl Host {
                 break;
             }
         }
+        self.read_kept(scene);
         self.take_mail(scene);
         self.shard.handle_timeouts(now);
         self.tend_listener(scene);
@@ -243,6 +244,14 @@ impl Host {
                 client.link.client_end = ClientEnd::Reported;
                 self.shard.transport_failed(id);
             }
+        }
+    }
+
+    fn read_kept(&mut self, scene: &mut Scene) {
+        let published = self.stats.published.get();
+        if let Some(id) = self.shard.receive_unread(scene.now) {
+            scene.trace.count("read in parts", 1);
+            self.count_published(self.client_of(id), self.stats.published.get() - published, scene);
         }
     }
 

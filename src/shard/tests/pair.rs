@@ -265,6 +265,7 @@ impl Pair {
             self.now = next.unwrap_or(end).max(self.now);
             for shard in &mut self.shards {
                 shard.handle_timeouts(self.now);
+                shard.receive_unread(self.now);
             }
             self.settle();
             if next.is_none() {

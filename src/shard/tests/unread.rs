@@ -65,7 +65,7 @@ fn what_inflates_to_much_is_read_in_parts() {
     pair.send(publisher, &large_input());
     let read = || (INFLATED_BYTES_PER_READ.div_ceil(MESSAGE_BYTES)) as u64;
     assert_eq!(pair.sum(|stats| &stats.messages_in), read());
-    pair.shards[OWNER].handle_timeouts(pair.now);
+    pair.shards[OWNER].receive_unread(pair.now);
     assert_eq!(pair.sum(|stats| &stats.messages_in), 2 * read());
     pair.pass(MS);
     assert!(pair.take(subscriber) == expected());
