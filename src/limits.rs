@@ -32,8 +32,8 @@ pub const FLUSHES_PER_LOOK: usize = 16;
 pub const READ_SLICE_US: u64 = 1_000;
 
 /// Flushes of others, while there are any, for each connection that is ending. To close a
-/// socket takes about as long as ten sends; with each in turn a fan-out beside thousands of
-/// connections that ran out of time took seven times as long.
+/// socket took about as long as seven sends, and with each in turn a fan-out beside thousands
+/// of connections that ran out of time took seven times as long (docs/benchmarking.md, attack).
 pub const FLUSHES_PER_ENDING: usize = 16;
 
 /// How much less a turn accepts and reads, and how many steps less of TLS handshakes it
@@ -43,8 +43,8 @@ pub const HASTE: u64 = 4;
 
 const _: () = assert!(TLS_HANDSHAKE_STEPS_PER_TURN_MAX as u64 >= HASTE, "handshakes go on in any case");
 
-/// Bytes that are inflated of one read before others have a turn. At about 1 GB/s they take
-/// half a millisecond, and as replies that are compressed again some milliseconds.
+/// Bytes that are inflated of one read before others have a turn, and the message that goes
+/// over them. One read of `RECEIVE_BUFFER_BYTES` may hold a thousand times as much as it is long.
 pub const INFLATED_BYTES_PER_READ: usize = 512 * 1024;
 
 /// Bytes between two looks at the clock while reading: much can come of few of them.
