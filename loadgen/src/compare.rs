@@ -24,8 +24,10 @@ impl Group {
         sum
     }
 
-    fn values(&self, read: fn(&Report) -> Option<f64>) -> Option<Vec<f64>> {
-        self.reports.iter().map(read).collect()
+    /// A figure of each run, or of its population of that name.
+    fn values(&self, population: Option<&str>, read: Read) -> Option<Vec<f64>> {
+        let part = |report| population.map_or(Some(report), |name| Report::population(report, name));
+        self.reports.iter().map(|report| read(part(report)?)).collect()
     }
 }
 
@@ -71,7 +73,7 @@ const FIGURES: [(&str, Unit, Read); 12] = [
 #[derive(Clone, PartialEq, Debug)]
 pub struct Row {
     /// The figure.
-    pub name: &'static str,
+    pub name: String,
     /// Its mean over the first group, with its unit.
     pub base: String,
     /// The same of the second.
@@ -101,7 +103,10 @@ impl Comparison {
     /// Compares two set-ups.
     pub fn new(base: Group, new: Group) -> Self {
         assert!(!base.reports.is_empty() && !new.reports.is_empty(), "groups have runs");
-        let rows = FIGURES.into_iter().filter_map(|figure| row(figure, &base, &new)).collect();
+        let groups = (&base, &new);
+        let populations = base.reports[0].populations.iter().map(|part| part.name.as_deref());
+        let rows_of = |population| FIGURES.into_iter().filter_map(move |figure| row(population, figure, groups));
+        let rows = populations.chain([None]).flat_map(rows_of).collect();
         let warnings = warnings(&base, &new);
         Self { base, new, rows, warnings }
     }
@@ -129,7 +134,7 @@ impl Comparison {
         };
         line(head, "");
         for row in &self.rows {
-            line([row.name, &row.base, &row.new, &row.change, &row.interval], row.finding);
+            line([&row.name, &row.base, &row.new, &row.change, &row.interval], row.finding);
         }
         if !self.warnings.is_empty() {
             out.push('\n');
@@ -142,8 +147,9 @@ impl Comparison {
 }
 
 /// A row; `None` for a figure that no run has, or a count that is 0 everywhere.
-fn row((name, unit, read): (&'static str, Unit, Read), base: &Group, new: &Group) -> Option<Row> {
-    let (base, new) = (base.values(read)?, new.values(read)?);
+fn row(population: Option<&str>, figure: (&str, Unit, Read), (base, new): (&Group, &Group)) -> Option<Row> {
+    let (name, unit, read) = figure;
+    let (base, new) = (base.values(population, read)?, new.values(population, read)?);
     if base.iter().chain(&new).all(|&value| value == 0.0) && (unit != Unit::Count || name != "lost") {
         return None;
     }
@@ -160,7 +166,7 @@ fn row((name, unit, read): (&'static str, Unit, Read), base: &Group, new: &Group
         None => "",
     };
     Some(Row {
-        name,
+        name: population.map_or_else(|| name.to_owned(), |population| format!("{population} {name}")),
         base: unit.text(base_mean),
         new: unit.text(new_mean),
         change: change.map_or(String::new(), |(change, _)| percent(change)),

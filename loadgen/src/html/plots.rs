@@ -6,7 +6,7 @@ use crate::latency::Latency;
 use crate::numbers::decimal;
 use crate::report::Report;
 use crate::series::Second;
-use crate::timeline::{CONNECT, MEASURED};
+use crate::timeline::CONNECT;
 
 /// Points that a line has at most: more cannot be told apart.
 const POINTS_MAX: usize = 400;
@@ -99,7 +99,7 @@ fn rate(title: &'static str, name: &str, seconds: &[&Second], count: fn(&Second)
 fn plot_of(title: &'static str, lines: Vec<Line>, seconds: &[&Second]) -> Plot {
     let x = Scale::time(seconds.iter().flat_map(|second| [second.at, second.at + second.seconds]));
     let y = Scale::linear(lines.iter().flat_map(|line| line.points.iter().map(|&(_, y)| y)), decimal_or_fraction);
-    let unmeasured = seconds.iter().filter(|second| second.phase != MEASURED && second.phase != CONNECT);
+    let unmeasured = seconds.iter().filter(|second| !second.measured && second.phase != CONNECT);
     let mut shades = Vec::<(f64, f64)>::new();
     for second in unmeasured {
         let (from, to) = (second.at, second.at + second.seconds);

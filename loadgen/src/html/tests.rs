@@ -5,9 +5,9 @@ use wsgate::time::Time;
 
 use super::*;
 use crate::cli::Cli;
+use crate::course::Course;
 use crate::failure::Failure;
 use crate::handover::Interval;
-use crate::schedule::window;
 use crate::series::{Second, Series};
 use crate::tally::{Limit, Outcome};
 use crate::timeline::Timeline;
@@ -17,7 +17,7 @@ fn report_of(seconds: u64, change: impl Fn(u64, &mut Outcome)) -> Report {
     let arguments = ["loadgen", "echo", "ws://a/?x=<b>&'c'", "-c", "1", "-R", "100"];
     let plan = Cli::parse_from(arguments).into_plan().unwrap();
     let at = |second: u64| Time(second * 1_000_000_000);
-    let mut series = Series::new(1, Timeline::of_window(window(at(0), Duration::from_secs(seconds))));
+    let mut series = Series::new(1, Timeline::sending(&Course::steady(Duration::from_secs(seconds)), at(0)));
     for second in 0..seconds {
         let mut outcome = Box::<Outcome>::default();
         outcome.connections.opened = u64::from(second == 0);

@@ -64,7 +64,7 @@ fn a_newcomer_without_a_server_is_told_to_start_it() {
     outcome.connections.failures.add(&Failure::ConnectRefused);
     let advice = |arguments: &str| {
         let plan = plan(arguments);
-        Report::new(&plan, &outcome, 0.0).why_not_connected(&plan)
+        Report::new(&plan, &outcome, 0.0).why_not_connected(&plan.into())
     };
     assert!(advice("loadgen").contains("start wsgate first: cargo run --release"));
     assert!(advice("loadgen echo ws://10.0.0.1/").contains("is the server running"));
@@ -150,6 +150,7 @@ fn full() -> Report {
     outcome.connections.handshakes.record(1_000_000);
     outcome.connections.failures.add(&Failure::Disconnected);
     outcome.limits.push(Limit::BackPressure { messages: 5, part: 0.5 });
+    outcome.loads.push(WorkerLoad::default());
     let mut series = Series::new(1, Timeline::connecting());
     let until = Time(1_000_000_000);
     let interval = Interval { worker: 0, from: Time::ZERO, until, outcome: Box::new(outcome) };
@@ -160,11 +161,14 @@ fn full() -> Report {
     let hosts = vec!["a".to_owned(), "b".to_owned()];
     report.merged = Some(Merged { reports: 2, hosts, starts_apart: 0.1 });
     report.origin.label = Some("before".to_owned());
+    report.note("remarkable".to_owned());
+    report.name = Some("chat".to_owned());
+    report.populations = vec![report.clone()];
     report
 }
 
 /// Paths of all fields: `.` leads into an object, `[]` into the entries of a list.
-/// Maps are named by what they map.
+/// Maps are named by what they map, and populations have the fields of a report again.
 fn collect_fields(path: &str, value: &serde_json::Value, fields: &mut Vec<String>) {
     match value {
         serde_json::Value::Object(object)
@@ -175,6 +179,7 @@ fn collect_fields(path: &str, value: &serde_json::Value, fields: &mut Vec<String
                 collect_fields(&path, value, fields);
             }
         }
+        serde_json::Value::Array(_) if path == "populations" => fields.push(path.to_owned()),
         serde_json::Value::Array(list) if list.first().is_some_and(serde_json::Value::is_object) => {
             collect_fields(&format!("{path}[]"), &list[0], fields);
         }
