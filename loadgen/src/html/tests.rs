@@ -8,6 +8,7 @@ use crate::cli::Cli;
 use crate::course::Course;
 use crate::failure::Failure;
 use crate::handover::Interval;
+use crate::self_check::WorkerLoad;
 use crate::series::{Second, Series};
 use crate::tally::{Limit, Outcome};
 use crate::timeline::Timeline;
@@ -83,6 +84,20 @@ fn the_verdict_comes_with_its_reasons() {
         }
     }));
     assert!(html.contains("verdict odd") && html.contains("worker 0 had its processor busy"), "{html}");
+}
+
+#[test]
+fn readers_that_stalled_and_loadgens_threads_are_on_the_page() {
+    let html = super::report(&report_of(2, |second, outcome| {
+        if second == 1 {
+            outcome.tally.stalled.count = 7;
+            outcome.tally.stalled.ended.insert("close 4008".to_owned(), 4);
+            let (cpu, time) = (Duration::from_millis(600), Duration::from_secs(2));
+            outcome.loads.push(WorkerLoad { worker: 3, cpu, time, busiest: 0.4, ..WorkerLoad::default() });
+        }
+    }));
+    assert!(html.contains("7 readers stalled: 4 close 4008, 3 still open"), "{html}");
+    assert!(html.contains("3: 30 % of a processor, at most 40 %"), "{html}");
 }
 
 #[test]

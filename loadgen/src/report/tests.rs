@@ -118,6 +118,51 @@ fn a_failed_threshold_has_a_code_of_its_own_and_faults_come_first() {
 }
 
 #[test]
+fn handshakes_and_returns_are_not_called_messages() {
+    let mut outcome = outcome(10, 1);
+    outcome.tally.service.record(1_000_000);
+    outcome.tally.schedule_lag.record(1_000);
+    outcome.connections.opened = 20;
+    let text = |arguments: &str| Report::new(&plan(arguments), &outcome, 1.0).to_text();
+    let churn = text("loadgen churn -R 10");
+    for part in ["  connects ", "  handshakes ", "without a handshake", "handshake, intended connect", "connects began at most"]
+    {
+        assert!(churn.contains(part), "{part} in {churn}");
+    }
+    for part in ["message", "sent", "received", "reordered", "latency"] {
+        assert!(!churn.contains(part), "{part} in {churn}");
+    }
+    let storm = text("loadgen storm -c 10");
+    assert!(storm.contains("drop to served again") && !storm.contains("service time"), "{storm}");
+}
+
+#[test]
+fn loadgens_own_threads_are_told_of() {
+    let mut outcome = outcome(10, 0);
+    let load = WorkerLoad { cpu: Duration::from_millis(500), time: Duration::from_secs(2), ..WorkerLoad::default() };
+    outcome.loads = vec![load, WorkerLoad { worker: 1, cpu: Duration::from_secs(1), busiest: 0.75, ..load }];
+    let report = Report::new(&plan("loadgen echo -c 2 -t 2"), &outcome, 2.0);
+    let parts: Vec<_> = report.workers.iter().map(|worker| (worker.worker, worker.cpu_part)).collect();
+    assert_eq!(parts, [(0, 0.25), (1, 0.5)]);
+    let text = report.to_text();
+    assert!(text.contains("busiest thread (1) used 50 % of a processor, at most 75 %"), "{text}");
+}
+
+#[test]
+fn older_reports_are_read() {
+    let mut json: serde_json::Value = serde_json::from_str(&full().to_json()).unwrap();
+    let added = ["name", "workers", "notes", "populations"];
+    added.iter().for_each(|field| drop(json.as_object_mut().unwrap().remove(*field).unwrap()));
+    for (list, field) in
+        [("series", "measured"), ("series", "misdelivered"), ("phases", "measured"), ("phases", "faults")]
+    {
+        json[list][0].as_object_mut().unwrap().remove(field).unwrap();
+    }
+    let read = Report::from_json(&json.to_string()).unwrap();
+    assert_eq!((read.sent, read.workers.len(), read.phases[0].faults), (10, 0, 0));
+}
+
+#[test]
 fn a_report_is_read_as_it_was_written() {
     let mut report = full();
     let read = Report::from_json(&report.to_json()).unwrap();
@@ -133,7 +178,7 @@ fn a_report_is_read_as_it_was_written() {
 fn the_document_names_every_field_of_the_json_object_and_no_other() {
     let mut fields = Vec::new();
     collect_fields("", &serde_json::from_str(&full().to_json()).unwrap(), &mut fields);
-    let document = include_str!("../../../docs/loadgen-json.md");
+    let document = include_str!("../../../docs/loadgen-json.md").split("\n## Comparisons").next().unwrap();
     let named = document.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let mut named: Vec<_> = named.map(|(name, _)| name.to_owned()).collect();
     fields.sort();
