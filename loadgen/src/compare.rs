@@ -104,7 +104,9 @@ pub struct Row {
 impl Row {
     /// What the line is about.
     pub fn title(&self) -> String {
-        self.population.as_ref().map_or_else(|| self.name.to_owned(), |population| format!("{population} {}", self.name))
+        self.population
+            .as_ref()
+            .map_or_else(|| self.name.to_owned(), |population| format!("{population} {}", self.name))
     }
 
     /// Both means, the change and its interval, with units; empty what there is not.
@@ -326,7 +328,11 @@ mod tests {
         assert_eq!((json["base"]["name"].as_str(), json["new"]["runs"].as_u64()), (Some("before"), Some(3)));
         let figure = |name: &str| {
             let figures = json["figures"].as_array().unwrap();
-            figures.iter().find(|figure| figure["name"] == name).unwrap_or_else(|| panic!("no {name} in {json}")).clone()
+            figures
+                .iter()
+                .find(|figure| figure["name"] == name)
+                .unwrap_or_else(|| panic!("no {name} in {json}"))
+                .clone()
         };
         let p99 = figure("p99");
         assert_eq!((p99["unit"].as_str(), p99["finding"].as_str()), (Some("us"), Some("higher")));

@@ -44,12 +44,8 @@ impl Course {
     pub fn plain(warm_up: Duration, measured: Duration, cool_down: Duration) -> Self {
         let phases = [(WARM_UP, warm_up), (MEASURED, measured), (COOL_DOWN, cool_down)];
         let phases = phases.into_iter().filter(|(_, lasts)| !lasts.is_zero());
-        let phase = |(name, lasts): (&str, _)| Phase {
-            name: name.into(),
-            lasts,
-            measured: name == MEASURED,
-            load: (1.0, 1.0),
-        };
+        let phase =
+            |(name, lasts): (&str, _)| Phase { name: name.into(), lasts, measured: name == MEASURED, load: (1.0, 1.0) };
         Self { phases: phases.map(phase).collect() }
     }
 

@@ -100,7 +100,8 @@ impl<'a> Crew<'a> {
         for (number, (population, &addresses)) in mix.populations.iter().zip(addresses).enumerate() {
             let plan = &population.plan;
             let polls = (0..plan.threads).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
-            let wakers = polls.iter().map(|poll| Waker::new(poll.registry(), WAKE)).collect::<io::Result<Arc<[_]>>>()?;
+            let wakers =
+                polls.iter().map(|poll| Waker::new(poll.registry(), WAKE)).collect::<io::Result<Arc<[_]>>>()?;
             crew.wakers.push(wakers.clone());
             let is_open = plan.pace.is_some_and(Pace::is_open);
             // What other populations send to the same topic is foreign.

@@ -245,10 +245,14 @@ impl FromStr for Term {
         }
         // Whether there is such a population is known when the file has been read.
         match text.split_once('.') {
-            Some((population, rest)) if histogram.prefix.is_empty() && is_population_name(population) => match rest.parse() {
-                Ok(Self::Counter(_) | Self::Percentile(..)) => Ok(Self::Of(population.to_owned(), Box::new(rest.parse()?))),
-                _ => Err(unknown(rest)),
-            },
+            Some((population, rest)) if histogram.prefix.is_empty() && is_population_name(population) => {
+                match rest.parse() {
+                    Ok(Self::Counter(_) | Self::Percentile(..)) => {
+                        Ok(Self::Of(population.to_owned(), Box::new(rest.parse()?)))
+                    }
+                    _ => Err(unknown(rest)),
+                }
+            }
             _ => Err(unknown(text)),
         }
     }

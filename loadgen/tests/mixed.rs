@@ -49,7 +49,8 @@ fn phase<'a>(run: &'a Run, name: &str) -> &'a Value {
 fn the_examples_that_are_shipped_run_without_a_fault_against_wsgate() {
     machine::raise_descriptor_limit();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let server = Server::start(&Config { listen: vec![any.into()], admin: any, shards: 2, ..Config::default() }).unwrap();
+    let server =
+        Server::start(&Config { listen: vec![any.into()], admin: any, shards: 2, ..Config::default() }).unwrap();
     let address = server.clients_addresses()[0].tcp().unwrap();
     for (name, populations) in [
         ("chat", &["rooms", "visitors", "readers"][..]),
@@ -64,7 +65,12 @@ fn the_examples_that_are_shipped_run_without_a_fault_against_wsgate() {
             let part = population(&run, name);
             assert!(part.count("opened") > 0, "{name}: {}", part.json);
             let sends = part.json["scenario"] != "idle";
-            assert_eq!(part.count("received") > 0 && part.json["latency_us"].is_object(), sends, "{name}: {}", part.json);
+            assert_eq!(
+                part.count("received") > 0 && part.json["latency_us"].is_object(),
+                sends,
+                "{name}: {}",
+                part.json
+            );
         }
     }
 }

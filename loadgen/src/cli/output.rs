@@ -52,9 +52,8 @@ impl OutputArgs {
 
 /// Whether the run will have the figures that a condition is about.
 fn check(threshold: &Threshold, mix: &Mix) -> Result<(), String> {
-    let without_rate = |what: &str| {
-        Err(format!("--fail-if '{threshold}' speaks of the target, which needs a {what}\n"))
-    };
+    let without_rate =
+        |what: &str| Err(format!("--fail-if '{threshold}' speaks of the target, which needs a {what}\n"));
     if threshold.needs_rate(None) && !mix.is_open_loop() {
         return without_rate(if mix.file.is_some() { "rate in all populations that send" } else { "--rate" });
     }

@@ -117,8 +117,15 @@ fn a_range_of_sources_is_every_address_in_it() {
 
 #[test]
 fn every_example_in_the_help_parses() {
-    let scenarios =
-        [echo::EXAMPLES, fanout::EXAMPLES, idle::EXAMPLES, churn::EXAMPLES, storm::EXAMPLES, slow::EXAMPLES, mixed::EXAMPLES];
+    let scenarios = [
+        echo::EXAMPLES,
+        fanout::EXAMPLES,
+        idle::EXAMPLES,
+        churn::EXAMPLES,
+        storm::EXAMPLES,
+        slow::EXAMPLES,
+        mixed::EXAMPLES,
+    ];
     let tools = [tools::COMPARE_EXAMPLES, tools::MERGE_EXAMPLES];
     for line in [EXAMPLES].iter().chain(&scenarios).chain(&tools).flat_map(|text| text.lines()) {
         let mut words = shell_words(line);

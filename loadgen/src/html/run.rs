@@ -130,7 +130,8 @@ fn table(title: &str, rows: &[tables::Row]) -> String {
         let phase = if has_phases { format!("<th scope=row class=text>{name}</th>") } else { String::new() };
         let figures: String = row.figures.iter().map(|figure| format!("<td>{figure}</td>")).collect();
         let (population, what) = (escape(&row.population), escape(&row.what));
-        write!(html, "<tr>{phase}<th scope=row class=text>{population}</th><td>{what}</td>{figures}</tr>").expect("text");
+        write!(html, "<tr>{phase}<th scope=row class=text>{population}</th><td>{what}</td>{figures}</tr>")
+            .expect("text");
         last = row.phase.as_ref();
     }
     html + "</table></div></section>\n"
@@ -139,11 +140,8 @@ fn table(title: &str, rows: &[tables::Row]) -> String {
 /// Percentiles downwards, so that the table fits a phone.
 fn latencies(report: &Report) -> String {
     let words = report.words();
-    let columns = [
-        (words.latency, report.latency_us),
-        (words.service, report.service_us),
-        ("handshake", report.handshake_us),
-    ];
+    let columns =
+        [(words.latency, report.latency_us), (words.service, report.service_us), ("handshake", report.handshake_us)];
     let columns: Vec<_> = columns.into_iter().filter_map(|(name, quantiles)| Some((name, quantiles?))).collect();
     if columns.is_empty() {
         return String::new();

@@ -360,7 +360,9 @@ impl Report {
         let what = what.collect::<Vec<_>>().join("; ");
         let refused = self.errors_by_kind.contains_key("connect refused");
         let advice = match refused {
-            true if mix.plans().any(|plan| plan.target.is_local_default()) => "\nstart wsgate first: cargo run --release",
+            true if mix.plans().any(|plan| plan.target.is_local_default()) => {
+                "\nstart wsgate first: cargo run --release"
+            }
             true => "\nis the server running, and is the port right?",
             false => "",
         };

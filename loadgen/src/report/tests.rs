@@ -125,7 +125,8 @@ fn handshakes_and_returns_are_not_called_messages() {
     outcome.connections.opened = 20;
     let text = |arguments: &str| Report::new(&plan(arguments), &outcome, 1.0).to_text();
     let churn = text("loadgen churn -R 10");
-    for part in ["  connects ", "  handshakes ", "without a handshake", "handshake, intended connect", "connects began at most"]
+    for part in
+        ["  connects ", "  handshakes ", "without a handshake", "handshake, intended connect", "connects began at most"]
     {
         assert!(churn.contains(part), "{part} in {churn}");
     }

@@ -70,7 +70,12 @@ fn write_table(out: &mut String, rows: &[tables::Row]) -> fmt::Result {
     let what = width(|row| &row.what, "");
     writeln!(out)?;
     let mut line = |phase: &str, name: &str, about: &str, figures: &[&str]| {
-        write!(out, "  {phase:<phases$}{:gap$}{name:<names$}  {about:>what$}", "", gap = if phases > 0 { 2 } else { 0 })?;
+        write!(
+            out,
+            "  {phase:<phases$}{:gap$}{name:<names$}  {about:>what$}",
+            "",
+            gap = if phases > 0 { 2 } else { 0 }
+        )?;
         figures.iter().try_for_each(|figure| write!(out, "{figure:>11}"))?;
         writeln!(out)
     };
@@ -128,11 +133,8 @@ fn write_counts(out: &mut String, report: &Report) -> fmt::Result {
 fn write_latencies(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "{:>39}{:>10}{:>10}{:>10}{:>10}{:>10}", "p50", "p90", "p99", "p99.9", "p99.99", "max")?;
     let words = report.words();
-    let rows = [
-        (words.latency, report.latency_us),
-        (words.service, report.service_us),
-        ("handshake", report.handshake_us),
-    ];
+    let rows =
+        [(words.latency, report.latency_us), (words.service, report.service_us), ("handshake", report.handshake_us)];
     for (name, quantiles) in rows {
         if let Some(quantiles) = quantiles {
             write_quantiles(out, name, quantiles)?;

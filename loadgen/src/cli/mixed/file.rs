@@ -72,7 +72,10 @@ impl Default for Load {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a load is a part of the rate from 0 to 1, such as 0.5, or from one to another: [0.1, 1]")]
+#[serde(
+    untagged,
+    expecting = "a load is a part of the rate from 0 to 1, such as 0.5, or from one to another: [0.1, 1]"
+)]
 enum LoadValue {
     Steady(f64),
     Ramp([f64; 2]),
@@ -88,7 +91,9 @@ impl TryFrom<LoadValue> for Load {
         };
         match [from, to].into_iter().find(|part| !(0.0..=1.0).contains(part)) {
             None => Ok(Self(from, to)),
-            Some(part) => Err(format!("a load of {part} is not a part from 0 to 1; raise the population's rate instead")),
+            Some(part) => {
+                Err(format!("a load of {part} is not a part from 0 to 1; raise the population's rate instead"))
+            }
         }
     }
 }
@@ -174,16 +179,17 @@ impl File {
                 value: value.into_inner(),
             });
             let mut table = PopulationTable { name: String::new(), line: table_line, entries: entries.collect() };
-            table.name = match table.text("name")? {
-                Some(name) if is_population_name(name) => name.to_owned(),
-                Some(name) => {
-                    return Err(table.problem_with("name", format!(
+            table.name =
+                match table.text("name")? {
+                    Some(name) if is_population_name(name) => name.to_owned(),
+                    Some(name) => {
+                        return Err(table.problem_with("name", format!(
                         "{name:?} is no name for a population: letters, digits, - and _, the first one a letter, \
                          and neither service, handshake nor lag"
                     )));
-                }
-                None => return Err(table.problem("a population needs a name, such as: name = \"chat\"")),
-            };
+                    }
+                    None => return Err(table.problem("a population needs a name, such as: name = \"chat\"")),
+                };
             if populations.iter().any(|other| other.name == table.name) {
                 return Err(table.problem_with("name", format!("there is a population {:?} already", table.name)));
             }

@@ -28,15 +28,12 @@ pub(super) fn follows_load(plan: &Plan) -> bool {
 
 /// What the table asks for, by a scenario of its own. `flags` are said to it as well;
 /// times are those of the scenario's defaults.
-pub(super) fn plan(
-    table: &PopulationTable,
-    base: &Target,
-    threads: usize,
-    flags: &[String],
-) -> Result<Plan, Problem> {
+pub(super) fn plan(table: &PopulationTable, base: &Target, threads: usize, flags: &[String]) -> Result<Plan, Problem> {
     let scenario = match table.text("scenario")? {
         Some(name) if SCENARIOS.contains(&name) => name,
-        Some(name) => return Err(table.problem_with("scenario", format!("{name:?} is none of {}", SCENARIOS.join(", ")))),
+        Some(name) => {
+            return Err(table.problem_with("scenario", format!("{name:?} is none of {}", SCENARIOS.join(", "))));
+        }
         None => return Err(table.problem(format!("scenario is missing: one of {}", SCENARIOS.join(", ")))),
     };
     let think = think(table, scenario)?;
@@ -147,7 +144,8 @@ fn explain(table: &PopulationTable, error: &clap::Error) -> Problem {
     let text = format!("population {:?}: {}", table.name, lines.join("; "));
     let names = |entry: &&Entry| {
         let flag = format!("--{}", entry.key);
-        text.match_indices(&flag).any(|(at, _)| !text[at + flag.len()..].starts_with(|c: char| c == '-' || c.is_alphanumeric()))
+        text.match_indices(&flag)
+            .any(|(at, _)| !text[at + flag.len()..].starts_with(|c: char| c == '-' || c.is_alphanumeric()))
     };
     match table.entries.iter().find(names) {
         Some(entry) => entry.problem(text),

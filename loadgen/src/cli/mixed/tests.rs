@@ -165,7 +165,8 @@ fn a_wrong_file_is_refused_with_the_line_the_value_and_what_to_do() {
 
 #[test]
 fn the_figures_are_of_one_time_without_a_gap() {
-    let phase = |name: &str, measured| format!("[[phase]]\nname = \"{name}\"\nduration = \"1s\"\nmeasured = {measured}\n");
+    let phase =
+        |name: &str, measured| format!("[[phase]]\nname = \"{name}\"\nduration = \"1s\"\nmeasured = {measured}\n");
     let phases = |measured: &[bool]| {
         let phases: String = measured.iter().enumerate().map(|(i, is)| phase(&format!("p{i}"), *is)).collect();
         populations(&(phases + "[[population]]\nname = \"a\"\nscenario = \"idle\"\n"))
@@ -178,7 +179,9 @@ fn the_figures_are_of_one_time_without_a_gap() {
 #[test]
 fn a_load_needs_something_that_it_is_a_part_of() {
     let file = |scenario: &str| {
-        format!("[[phase]]\nname = \"p\"\nduration = \"1s\"\nload = 0.5\n[[population]]\nname = \"a\"\nscenario = {scenario}\n")
+        format!(
+            "[[phase]]\nname = \"p\"\nduration = \"1s\"\nload = 0.5\n[[population]]\nname = \"a\"\nscenario = {scenario}\n"
+        )
     };
     for fits in ["\"idle\"", "\"churn\"", "\"echo\"\nrate = 5", "\"echo\"\nthink = \"1s\""] {
         assert!(populations(&file(fits)).is_ok(), "{fits}");
