@@ -148,6 +148,7 @@ fn phases(reports: &[Report]) -> Vec<PhaseReport> {
         match phases.iter_mut().find(|sum| sum.phase == phase.phase) {
             Some(sum) => {
                 sum.seconds = sum.seconds.max(phase.seconds);
+                sum.asked = sum.asked.zip(phase.asked).map(|(a, b)| (a.0 + b.0, a.1 + b.1));
                 sum.sent += phase.sent;
                 sum.received += phase.received;
                 sum.faults += phase.faults;

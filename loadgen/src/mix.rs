@@ -85,6 +85,13 @@ impl Mix {
         rates.sum::<Option<f64>>().filter(|_| self.sends())
     }
 
+    /// Messages per second that are asked for at the beginning and at the end of a phase;
+    /// `None` as for [`Mix::target_rate`].
+    pub fn asked_in(&self, phase: &str) -> Option<(f64, f64)> {
+        let asked = self.plans().filter(|plan| plan.pace.is_some()).map(|plan| plan.asked_in(phase));
+        asked.reduce(|sum, asked| Some((sum?.0 + asked?.0, sum?.1 + asked?.1)))?
+    }
+
     /// What each population does.
     pub fn plans(&self) -> impl Iterator<Item = &Plan> {
         self.populations.iter().map(|population| &*population.plan)

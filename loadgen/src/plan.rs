@@ -118,6 +118,13 @@ impl Plan {
         }
     }
 
+    /// Messages per second that are asked for at the beginning and at the end of a phase.
+    pub fn asked_in(&self, phase: &str) -> Option<(f64, f64)> {
+        let Some(Pace::Open { rate }) = self.pace else { return None };
+        let phase = self.course.phases().iter().find(|known| &*known.name == phase)?;
+        Some((rate * phase.load.0, rate * phase.load.1))
+    }
+
     /// Members of one worker that connect before the run; others do in it.
     pub fn members_at_first(&self, worker: usize) -> usize {
         let members = self.members(worker);

@@ -98,7 +98,7 @@ fn report(Population { name, plan }: &Population, series: &Series, window: Optio
         .sent_at
         .zip(window)
         .map_or(0.0, |(sent_at, window)| sent_at.min(window.measured_to).since(window.measured_from).as_secs_f64());
-    let mut report = Report::new(plan, &outcome, seconds).with_series(series);
+    let mut report = Report::new(plan, &outcome, seconds).with_series(series).with_asked(plan);
     report.name = Some(name.clone()).filter(|name| !name.is_empty());
     if let Some((first, last)) = outcome.connections.dropped_between {
         let after = |time: Time| window.map_or(0.0, |window| (time.0 as f64 - window.start.0 as f64) / 1e9);

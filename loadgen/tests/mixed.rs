@@ -128,6 +128,9 @@ fn phases_change_the_load_and_those_that_are_not_measured_are_in_no_figure() {
     }
     assert_eq!((follows.count("sent"), steady.count("sent"), run.count("sent")), (150, 100, 250));
     assert_eq!((run.json["seconds"].as_f64(), follows.json["target_rate"].as_f64()), (Some(1.0), Some(150.0)));
+    let asked = |part: &Run, name: &str| phase(part, name)["asked"].to_string();
+    assert_eq!([asked(&run, "up"), asked(&run, "half")], ["[0.0,300.0]", "[200.0,200.0]"]);
+    assert_eq!([asked(&steady, "half"), asked(&run, "drain")], ["[100.0,100.0]", "null"]);
     let measured = ["connect", "up", "full", "half", "drain"].map(|name| phase(&run, name)["measured"] == true);
     assert_eq!(measured, [false, false, true, true, false]);
 }

@@ -17,6 +17,7 @@ pub(super) fn body(report: &Report) -> String {
     );
     html += &verdict(report);
     html += &tiles(report);
+    html += &table("Populations", &tables::populations(report));
     html += "<div class=plots>\n";
     let words = report.words();
     let distributions = match &report.populations[..] {
@@ -32,7 +33,6 @@ pub(super) fn body(report: &Report) -> String {
         html += &plot.to_html();
     }
     html += "</div>\n";
-    html += &table("Populations", &tables::populations(report));
     html += &table("Phases", &tables::phases(report));
     html += &latencies(report);
     html += &errors(report);
@@ -207,10 +207,13 @@ fn circumstances(report: &Report) -> String {
     if let (Some(p99), Some(max)) = (report.schedule_lag_us, report.schedule_lag_max_us) {
         facts.push(("Schedule lag", format!("p99 {}, at most {}", duration(p99), duration(max))));
     }
-    for worker in &report.workers {
+    let threads = report.workers.iter().map(|worker| {
         let [mean, max] = [worker.cpu_part, worker.cpu_part_max].map(|part| part * 100.0);
-        let text = format!("{mean:.0} % of a processor, at most {max:.0} %");
-        facts.push(("Thread", format!("{}: {text}", worker.worker)));
+        format!("{} used {mean:.0} % of a processor, at most {max:.0} %", worker.worker)
+    });
+    let threads = threads.collect::<Vec<_>>().join("; ");
+    if !threads.is_empty() {
+        facts.push(("Threads", threads));
     }
     let phases = report.phases.iter().map(|phase| {
         let PhaseReport { phase, seconds, sent, received, .. } = phase;

@@ -30,7 +30,7 @@ fn report_of(seconds: u64, change: impl Fn(u64, &mut Outcome)) -> Report {
         change(second, &mut outcome);
         series.add(&Interval { worker: 0, from: at(second), until: at(second + 1), outcome }, &mut |_, _| {});
     }
-    Report::new(&plan, &series.total(), seconds as f64).with_series(&series)
+    Report::new(&plan, &series.total(), seconds as f64).with_series(&series).with_asked(&plan)
 }
 
 #[test]
@@ -42,6 +42,7 @@ fn the_page_needs_no_other_and_has_what_was_measured() {
         "Latency of what arrived in each second",
         "Received per second",
         "Sent per second",
+        "asked",
         "from actual send",
         ">99<",
         "open loop at 100 per second",
@@ -97,7 +98,7 @@ fn readers_that_stalled_and_loadgens_threads_are_on_the_page() {
         }
     }));
     assert!(html.contains("7 readers stalled: 4 close 4008, 3 still open"), "{html}");
-    assert!(html.contains("3: 30 % of a processor, at most 40 %"), "{html}");
+    assert!(html.contains("3 used 30 % of a processor, at most 40 %"), "{html}");
 }
 
 #[test]

@@ -23,7 +23,11 @@ impl Report {
         whole.in_flight = None;
         whole.invalid = parts.iter().flat_map(invalid).collect();
         whole.notes = parts.iter().flat_map(notes).collect();
-        whole.phases = series.phases().iter().map(PhaseReport::new).collect();
+        let phase = |total| {
+            let phase = PhaseReport::new(total);
+            PhaseReport { asked: mix.asked_in(&phase.phase), ..phase }
+        };
+        whole.phases = series.phases().iter().map(phase).collect();
         whole.series = series.seconds().to_vec();
         whole.refresh_percentiles();
         whole.populations = parts;

@@ -148,6 +148,10 @@ pub struct PhaseReport {
     pub measured: bool,
     /// How long it lasted.
     pub seconds: f64,
+    /// Messages per second that were asked for at its beginning and at its end; open loop
+    /// only.
+    #[serde(default)]
+    pub asked: Option<(f64, f64)>,
     /// Messages sent, measured or not.
     pub sent: u64,
     /// Messages received intact, measured or not.
@@ -169,6 +173,7 @@ impl PhaseReport {
             phase: phase.name.to_string(),
             measured: phase.measured,
             seconds: *seconds,
+            asked: None,
             sent: outcome.tally.sent_total(),
             received: outcome.tally.received_total(),
             faults: messages + outcome.connections.failures.total(),
@@ -351,6 +356,14 @@ impl Report {
     pub fn with_series(mut self, series: &Series) -> Self {
         self.phases = series.phases().iter().map(PhaseReport::new).collect();
         self.series = series.seconds().to_vec();
+        self
+    }
+
+    /// The same with the rates that the plan asks for in each phase.
+    pub fn with_asked(mut self, plan: &Plan) -> Self {
+        for phase in &mut self.phases {
+            phase.asked = plan.asked_in(&phase.phase);
+        }
         self
     }
 

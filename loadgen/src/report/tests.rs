@@ -154,9 +154,13 @@ fn older_reports_are_read() {
     let mut json: serde_json::Value = serde_json::from_str(&full().to_json()).unwrap();
     let added = ["name", "workers", "notes", "populations"];
     added.iter().for_each(|field| drop(json.as_object_mut().unwrap().remove(*field).unwrap()));
-    for (list, field) in
-        [("series", "measured"), ("series", "misdelivered"), ("phases", "measured"), ("phases", "faults")]
-    {
+    for (list, field) in [
+        ("series", "measured"),
+        ("series", "misdelivered"),
+        ("phases", "measured"),
+        ("phases", "faults"),
+        ("phases", "asked"),
+    ] {
         json[list][0].as_object_mut().unwrap().remove(field).unwrap();
     }
     let read = Report::from_json(&json.to_string()).unwrap();
@@ -202,6 +206,7 @@ fn full() -> Report {
     let interval = Interval { worker: 0, from: Time::ZERO, until, outcome: Box::new(outcome) };
     series.add(&interval, &mut |_, _| {});
     let mut report = Report::new(&plan("loadgen echo -c 1 -R 5"), &interval.outcome, 1.0).with_series(&series);
+    report.phases[0].asked = Some((5.0, 5.0));
     report.in_flight = Some(1);
     report.judge(&["p99 > 5ms".parse().unwrap()], false);
     let hosts = vec!["a".to_owned(), "b".to_owned()];

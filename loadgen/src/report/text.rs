@@ -93,11 +93,14 @@ fn write_table(out: &mut String, rows: &[tables::Row]) -> fmt::Result {
 
 fn write_counts(out: &mut String, report: &Report) -> fmt::Result {
     let asked = grouped(report.connections as u64);
+    // They come and go.
+    let at_once = format!("opened, at most {asked} at once");
+    let comes_and_goes = |report: &Report| report.scenario == "churn";
     let remark = match report.opened.cmp(&(report.connections as u64)) {
+        _ if comes_and_goes(report) || report.populations.iter().any(comes_and_goes) => at_once,
         Ordering::Less => format!("of {asked} opened (of those asked for)"),
         Ordering::Equal => format!("of {asked} opened"),
-        // They come and go.
-        Ordering::Greater => format!("opened, at most {asked} at once"),
+        Ordering::Greater => at_once,
     };
     row(out, "connections", report.opened, &remark)?;
     if report.dropped > 0 {
