@@ -167,8 +167,8 @@ mod tests {
             phase(2, true, (0.5, 0.5)),
             phase(1, false, (0.1, 0.1)),
         ]);
-        let loads: Vec<_> = [0, 1, 3, 5, 7, 8, 99].map(|at| course.load_at(at * SECOND)).into();
-        assert_eq!(loads, [1.0, 0.0, 0.5, 0.5, 0.1, 0.1, 0.1]);
+        let loads: Vec<_> = [0, 1, 3, 5, 6, 7, 8, 99].map(|at| course.load_at(at * SECOND)).into();
+        assert_eq!(loads, [1.0, 0.0, 0.5, 0.5, 0.5, 0.1, 0.1, 0.1]);
         assert!((course.load_measured() - 0.5).abs() < 1e-9, "{}", course.load_measured());
         assert_eq!(course.profile(10.0).messages_in(8 * SECOND).round(), 10.0 + 20.0 + 10.0 + 1.0);
     }

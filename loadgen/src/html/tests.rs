@@ -42,7 +42,7 @@ fn the_page_needs_no_other_and_has_what_was_measured() {
         "Latency of what arrived in each second",
         "Received per second",
         "Sent per second",
-        "asked",
+        "asked</li>",
         "from actual send",
         ">99<",
         "open loop at 100 per second",
