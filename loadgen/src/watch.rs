@@ -2,7 +2,7 @@
 
 use wsgate::time::Time;
 
-use crate::plan::Plan;
+use crate::mix::Mix;
 use crate::schedule::Window;
 use crate::series::Second;
 use crate::shared::Counts;
@@ -12,7 +12,7 @@ use crate::tally::Outcome;
 #[derive(Clone, Copy, Debug)]
 pub struct Moment<'a> {
     /// The run.
-    pub plan: &'a Plan,
+    pub mix: &'a Mix,
     /// When messages are sent; unknown while connections are opened.
     pub window: Option<Window>,
     /// By the run's clock.
