@@ -97,6 +97,7 @@ pub fn run(plan: Plan, watch: &mut dyn Watch, interrupt: &Interrupt) -> Result<R
             "  {count} connections were cut, from {first:.2} s to {last:.2} s after the first message's time"
         ));
     }
+    watch.add_to(&mut report, window.map(|window| window.start));
     if interrupted {
         report.note("  Interrupted: these are the figures of what was measured until then.".to_owned());
     }
@@ -190,6 +191,7 @@ impl Crew {
 
     /// Sends and drains.
     fn send(&mut self, watch: &mut dyn Watch) {
+        watch.connected(self.moment());
         let lead = if self.plan.publishers() > 0 { SUBSCRIBE_LEAD } else { START_LEAD };
         let Plan { warm_up, duration, cool_down, .. } = *self.plan;
         let window = Window::new(self.clock.now() + lead, warm_up, duration, cool_down);
@@ -197,6 +199,7 @@ impl Crew {
         self.series.follow(Timeline::of_window(window));
         self.order(Command::Start(window));
         self.wait_for(Stage::Sent, None, watch);
+        watch.sent(self.moment());
         self.order(Command::Drain);
         self.wait_for(Stage::Drained, Some(self.clock.now() + self.plan.grace), watch);
     }
@@ -232,7 +235,7 @@ impl Crew {
             let now = self.clock.now();
             if now >= self.tick_at {
                 self.tick_at = now + PROGRESS_INTERVAL;
-                watch.tick(Moment { plan: &self.plan, window: self.window, now, counts: self.counts() });
+                watch.tick(self.moment());
             }
         }
     }
@@ -247,6 +250,10 @@ impl Crew {
                 let _ = self.returns[interval.worker].send(interval.outcome);
             }
         }
+    }
+
+    fn moment(&self) -> Moment<'_> {
+        Moment { plan: &self.plan, window: self.window, now: self.clock.now(), counts: self.counts() }
     }
 
     fn counts(&self) -> Counts {

@@ -13,7 +13,9 @@ use crate::numbers::{decimal, grouped};
 use crate::origin::Origin;
 use crate::plan::{Kind, Plan};
 use crate::scenario::Pace;
+
 use crate::series::{PhaseTotal, Second, Series};
+use crate::server_watch::ServerReport;
 use crate::tally::{Limit, Outcome, Tally};
 use crate::threshold::{Judgement, Threshold};
 
@@ -111,6 +113,8 @@ pub struct Report {
     pub schedule_lag_us: Option<f64>,
     /// The greatest of them.
     pub schedule_lag_max_us: Option<f64>,
+    /// What the server took meanwhile, if it was watched.
+    pub server: Option<ServerReport>,
     /// The whole distributions, for exact sums and comparisons.
     pub histograms: Histograms,
     /// What was counted in each phase, by the time of its arrival.
@@ -261,6 +265,7 @@ impl Report {
             handshake_us: connections.handshakes.quantiles(),
             schedule_lag_us: lag.map(|lag| lag.p99),
             schedule_lag_max_us: lag.map(|lag| lag.max),
+            server: None,
             histograms: Histograms::new(outcome),
             phases: Vec::new(),
             series: Vec::new(),

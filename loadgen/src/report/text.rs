@@ -21,6 +21,10 @@ pub(super) fn write(out: &mut String, report: &Report) -> fmt::Result {
         writeln!(out)?;
         writeln!(out, "  messages left at most {} after their time (p99: {})", duration(max), duration(p99))?;
     }
+    if let Some(server) = &report.server {
+        writeln!(out, "\n  server: {}", server.names())?;
+        server.lines().iter().try_for_each(|(name, line)| writeln!(out, "    {name:<16}{line}"))?;
+    }
     write_thresholds(out, report)?;
     if !report.invalid.is_empty() {
         writeln!(out)?;
