@@ -4,6 +4,7 @@
 //! * [`slices`]: a large fan-out holds nobody else up.
 //! * [`stalled`]: subscribers that do not read cost the others nothing.
 //! * [`attack`]: hostile peers do not hold up honest ones.
+//! * [`truth`]: loadgen's figures are those that a server has of itself.
 //! * [`shards`]: what a second shard adds to a fan-out. It has no target.
 
 // The loads have clocks, and threads beside them.
@@ -16,6 +17,7 @@ mod report;
 mod shards;
 mod slices;
 mod stalled;
+mod truth;
 mod watch;
 
 use std::error::Error;
@@ -58,6 +60,7 @@ pub(crate) enum Target {
     Stalled,
     Attack,
     Shards,
+    Truth,
 }
 
 /// What a measurement has to do with.
@@ -80,6 +83,8 @@ impl Target {
             Self::Stalled => 10.0,
             Self::Attack => 5.0,
             Self::Shards => 2.0,
+            // Whole periods of stalls.
+            Self::Truth => 6.0,
         }
     }
 
@@ -90,6 +95,7 @@ impl Target {
             Self::Stalled => stalled::measure(bench),
             Self::Attack => attack::measure(bench),
             Self::Shards => shards::measure(bench),
+            Self::Truth => truth::measure(bench),
         }
     }
 }
