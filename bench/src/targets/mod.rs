@@ -4,6 +4,7 @@
 //! * [`slices`]: a large fan-out holds nobody else up.
 //! * [`stalled`]: subscribers that do not read cost the others nothing.
 //! * [`attack`]: hostile peers do not hold up honest ones.
+//! * [`client`]: what loadgen itself takes.
 //! * [`truth`]: loadgen's figures are those that a server has of itself.
 //! * [`shards`]: what a second shard adds to a fan-out. It has no target.
 
@@ -11,6 +12,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod attack;
+mod client;
 mod cliff;
 mod readers;
 mod report;
@@ -61,6 +63,7 @@ pub(crate) enum Target {
     Attack,
     Shards,
     Truth,
+    Client,
 }
 
 /// What a measurement has to do with.
@@ -84,7 +87,8 @@ impl Target {
             Self::Attack => 5.0,
             Self::Shards => 2.0,
             // Whole periods of stalls.
-            Self::Truth => 6.0,
+            Self::Truth => 4.0,
+            Self::Client => 2.0,
         }
     }
 
@@ -96,6 +100,7 @@ impl Target {
             Self::Attack => attack::measure(bench),
             Self::Shards => shards::measure(bench),
             Self::Truth => truth::measure(bench),
+            Self::Client => client::measure(bench),
         }
     }
 }

@@ -18,7 +18,7 @@ mod server;
 use self::law::{LAWS, Law};
 use self::server::TrueServer;
 use super::Bench;
-use super::report::{Findings, Table, each, median_of};
+use super::report::{Findings, Table, each, median_of, show_spread};
 use crate::rig::verdict::{Judgement, Verdict};
 
 const CONNECTIONS: usize = 50;
@@ -112,14 +112,9 @@ fn find(samples: &[Sample]) -> Findings {
             let is_it = |sample: &&Sample| sample.law == law.name() && sample.quantile == quantile;
             let all: Vec<_> = samples.iter().filter(is_it).cloned().collect();
             let valid: Vec<_> = all.iter().filter(|sample| sample.verdict == "ok").cloned().collect();
-            let (known, told) =
-                (median_of(&valid, |sample| sample.known_us), median_of(&valid, |sample| sample.told_us));
+            let known = median_of(&valid, |sample| sample.known_us);
             let difference = median_of(&valid, |sample| sample.told_us - sample.known_us);
-            let service = median_of(&valid, |sample| sample.told_service_us - sample.known_us);
             let allowed = (known * DIFFERENCE_PART_MAX).max(DIFFERENCE_MICROS_MAX);
-            let spread = each(&valid, |sample| sample.told_us - sample.known_us);
-            let least = spread.iter().copied().fold(f64::MAX, f64::min);
-            let most = spread.iter().copied().fold(f64::MIN, f64::max);
             let judgement = match law {
                 // The path is no error.
                 Law::AtOnce => None,
@@ -129,10 +124,10 @@ fn find(samples: &[Sample]) -> Findings {
             rows.push(vec![
                 law.name(),
                 quantile.to_owned(),
-                micros(known),
-                micros(told),
-                format!("{} ({} to {})", micros(difference), micros(least), micros(most)),
-                micros(service),
+                show_spread(&each(&valid, |sample| sample.known_us), micros),
+                show_spread(&each(&valid, |sample| sample.told_us), micros),
+                show_spread(&each(&valid, |sample| sample.told_us - sample.known_us), micros),
+                show_spread(&each(&valid, |sample| sample.told_service_us - sample.known_us), micros),
                 judgement.map_or("the path".to_owned(), |_| micros(allowed)),
                 judgement.map_or_else(String::new, |judgement| judgement.to_string()),
             ]);
@@ -153,7 +148,7 @@ fn find(samples: &[Sample]) -> Findings {
         "server's log",
         "loadgen",
         "difference",
-        "from the actual send",
+        "difference from the actual send",
         "allowed",
         "verdict",
     ];
