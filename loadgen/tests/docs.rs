@@ -1,5 +1,6 @@
 //! Every command of `docs/loadgen.md` is run as it stands there: each of those in a
-//! block that is marked `sh`, in a shell, one after the other in one directory.
+//! block that is marked `sh`, in a shell, one after the other in one directory, in which
+//! `loadgen/` is that of the repository.
 //!
 //! What is put in the place of something else:
 //! 1. Addresses: of `127.0.0.1:8000` and `:8001` those of a wsgate and its admin side, of
@@ -88,7 +89,7 @@ fn nats() -> SocketAddr {
 fn programs(directory: &Path) -> PathBuf {
     let programs = directory.join("bin");
     fs::create_dir_all(&programs).unwrap();
-    let _ = std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_loadgen"), programs.join("loadgen"));
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_loadgen"), programs.join("loadgen")).unwrap();
     for (name, script) in [("cargo", "true".to_owned()), ("pgrep", format!("echo {}", std::process::id()))] {
         let file = programs.join(name);
         fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -108,6 +109,8 @@ fn every_command_of_the_document_runs() {
 
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("docs");
     let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_MANIFEST_DIR"), directory.join("loadgen")).unwrap();
     let path = format!("{}:{}", programs(&directory).display(), std::env::var("PATH").unwrap());
     let commands = commands(DOCUMENT);
     assert!(commands.len() >= 8, "{commands:?}");
