@@ -7,13 +7,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::buffer::SharedPayload;
-use crate::id::{ConnectionId, ShardId};
+use crate::id::{ConnectionId, ShardId, TopicId};
 use crate::origin::OriginPolicy;
 use crate::policy::TopicPolicies;
 use crate::proto::frame::MessageKind;
 
 /// A topic's name, shared by everything that refers to the topic.
 pub type TopicName = Arc<str>;
+
+/// Where a message is to be put in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Destination {
+    /// The topic of this name.
+    Named(TopicName),
+    /// A topic that the owner has told its place of. It keeps it for as long as the shard
+    /// that was told has not taken its interest back.
+    Placed(TopicId),
+}
 
 /// A message that crosses threads. Its bytes are shared, not copied.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,6 +64,8 @@ pub enum Envelope {
         topic: TopicName,
         /// The shard that wants deliveries.
         from: ShardId,
+        /// What it calls the topic: deliveries are to name it so.
+        place: TopicId,
         /// Comes back in the answer; tells it from the answer to an older request.
         sequence: u32,
     },
@@ -61,6 +73,8 @@ pub enum Envelope {
     InterestAcknowledged {
         /// The topic.
         topic: TopicName,
+        /// What the owner calls the topic: what is published may name it so.
+        place: TopicId,
         /// The request's number.
         sequence: u32,
     },
@@ -81,7 +95,7 @@ pub enum Envelope {
     /// Shard to owner: put this in order.
     Publish {
         /// The topic.
-        topic: TopicName,
+        topic: Destination,
         /// What to publish.
         message: SharedMessage,
         /// Who is left out.
@@ -89,8 +103,8 @@ pub enum Envelope {
     },
     /// Owner to an interested shard: the next message of the topic.
     Deliver {
-        /// The topic.
-        topic: TopicName,
+        /// The topic, as the receiver called it in [`Envelope::Interest`].
+        topic: TopicId,
         /// What was published.
         message: SharedMessage,
         /// Who is left out.

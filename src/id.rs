@@ -1,4 +1,4 @@
-//! Names of things that outlive a function call: shards and connections.
+//! Names of things that outlive a function call: shards, connections and topics.
 //!
 //! Plain values, used on every layer. Nothing here does I/O.
 
@@ -53,6 +53,16 @@ impl fmt::Debug for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "connection {}.{}", self.slot, self.generation)
     }
+}
+
+/// A topic in the table of one shard, as the other shards name it once they have been told:
+/// it is found without its name. Slots are used again, as those of connections are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct TopicId {
+    /// Index in the shard's topic table.
+    pub slot: u32,
+    /// Which topic in that slot is meant, modulo 2³².
+    pub generation: u32,
 }
 
 const _: () = assert!(usize::BITS == 64, "tokens hold a slot and a generation of 32 bits each");

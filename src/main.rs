@@ -31,12 +31,22 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(error),
         },
-        Ok(Command::Print(text)) => match io::stdout().write_all(text.as_bytes()) {
-            // Who reads no further has what it wanted.
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => fail(error),
+        // What is in force helps to find what is wrong, so it comes first.
+        Ok(Command::Check(config, text)) => match (print(&text), Server::check_files(&config)) {
+            (Err(error), _) => fail(error),
+            (_, Err(error)) => fail(error),
             _ => ExitCode::SUCCESS,
         },
+        Ok(Command::Print(text)) => print(&text).map_or_else(fail, |()| ExitCode::SUCCESS),
         Err(error) => error.exit(),
+    }
+}
+
+fn print(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // Who reads no further has what it wanted.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -62,7 +72,7 @@ fn serve(config: &Config, mut reading: Reading) -> Result<(), Box<dyn std::error
         io = config.io.word(),
         "ready"
     );
-    tell_service_manager(NotifyState::Ready);
+    tell_service_manager(&[NotifyState::Ready]);
     if config.mode == Mode::Development && std::io::stderr().is_terminal() {
         print_hints(&server, if config.tls.certificates.is_empty() { "ws" } else { "wss" });
     }
@@ -72,11 +82,15 @@ fn serve(config: &Config, mut reading: Reading) -> Result<(), Box<dyn std::error
             tokio::select! {
                 _ = terminate.recv() => break "SIGTERM",
                 _ = interrupt.recv() => break "SIGINT",
-                _ = hangup.recv() => follow_changes(&mut reading, &server, &log),
+                _ = hangup.recv() => {
+                    tell_service_manager(&reloading());
+                    follow_changes(&mut reading, &server, &log);
+                    tell_service_manager(&[NotifyState::Ready]);
+                }
             }
         };
         tracing::info!(signal, "closing all connections; a second signal stops at once");
-        tell_service_manager(NotifyState::Stopping);
+        tell_service_manager(&[NotifyState::Stopping]);
         server.drain();
         let asked = tokio::time::Instant::now();
         let again = async |signal: &mut Signal| {
@@ -99,10 +113,16 @@ fn addresses(server: &Server) -> String {
 }
 
 /// Tells systemd, or whatever else set NOTIFY_SOCKET, how far the program is (sd_notify(3)).
-fn tell_service_manager(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn tell_service_manager(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "the service manager cannot be told (NOTIFY_SOCKET)");
     }
+}
+
+/// That the configuration is being read again, and since when: a service of the type
+/// notify-reload is not reloaded before it says so (systemd.service(5)).
+fn reloading() -> Vec<NotifyState<'static>> {
+    [Some(NotifyState::Reloading), NotifyState::monotonic_usec_now().ok()].into_iter().flatten().collect()
 }
 
 /// Reads the configuration again and follows it where that needs no restart. If anything

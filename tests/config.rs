@@ -44,13 +44,13 @@ impl World {
     fn serve(&self, line: &str) -> Config {
         match self.run(line).unwrap_or_else(|error| panic!("{error}")) {
             Command::Serve(config) => *config,
-            Command::Print(text) => panic!("{text}"),
+            Command::Check(_, text) | Command::Print(text) => panic!("{text}"),
         }
     }
 
     fn print(&self, line: &str) -> String {
         match self.run(line).unwrap_or_else(|error| panic!("{error}")) {
-            Command::Print(text) => text,
+            Command::Check(_, text) | Command::Print(text) => text,
             Command::Serve(config) => panic!("{config:?}"),
         }
     }

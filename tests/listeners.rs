@@ -344,6 +344,21 @@ fn the_service_manager_hears_when_it_is_ready_and_when_it_stops() {
 }
 
 #[test]
+fn the_service_manager_hears_when_a_reload_begins_and_when_it_is_over() {
+    let manager = Manager::new();
+    let arguments = ["--listen", "127.0.0.1:0", ADMIN[0], ADMIN[1]];
+    let program = Program::start_as(&arguments, |command| {
+        command.env("NOTIFY_SOCKET", &manager.path);
+    });
+    assert_eq!(manager.hears(), "READY=1\n");
+    program.signal(Signal::HUP);
+    let begun = manager.hears();
+    let since = begun.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").and_then(|rest| rest.strip_suffix('\n'));
+    assert!(since.is_some_and(|usec| usec.parse::<u64>().is_ok_and(|usec| usec > 0)), "{begun}");
+    assert_eq!(manager.hears(), "READY=1\n");
+}
+
+#[test]
 fn the_watchdog_is_told_as_long_as_the_loops_turn() {
     let manager = Manager::new();
     let arguments = ["--listen", "127.0.0.1:0", ADMIN[0], ADMIN[1]];

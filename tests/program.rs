@@ -91,6 +91,15 @@ fn what_is_wrong_exits_with_2_and_says_what() {
 }
 
 #[test]
+fn the_check_of_a_configuration_finds_certificates_that_cannot_be_used() {
+    let output = run(&["config", "check", "--tls-certificates", "absent.pem"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("absent.pem"), "what is in force: {}", stdout(&output));
+    let words = stderr(&output);
+    assert!(words.starts_with("wsgate: cannot serve TLS (tls.certificates): cannot read absent.pem: No such file"), "{words}");
+}
+
+#[test]
 fn a_signal_closes_all_clients_with_1001_and_ends_the_program_with_0() {
     for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
         let mut program = Program::start(&NEVER);

@@ -166,6 +166,7 @@ fn what_cannot_be_served_is_refused_at_the_start_with_file_and_reason() {
         let error = Server::start(&config).err().unwrap();
         assert!(matches!(error, StartError::Tls(_)), "{error}");
         let error = error.to_string();
+        assert_eq!(Server::check_files(&config).unwrap_err().to_string(), error, "config check says the same");
         assert!(words.iter().all(|word| error.contains(word)), "{error}");
         assert!(!error.contains(key.lines().nth(1).unwrap()), "{error}");
     }

@@ -24,7 +24,7 @@ Examples:
   wsgate                               clients on port 8000, the API on 8001
   wsgate --listen 127.0.0.1:9000 --shards 2
   wsgate config example > wsgate.toml  a file with every option, to start from
-  wsgate config check                  what is in force, and who said so
+  wsgate config check                  what is in force, and who said so; whether certificates can be used
 ";
 
 /// What the command line asks for.
@@ -32,6 +32,8 @@ Examples:
 pub enum Command {
     /// Run the gateway.
     Serve(Box<Config>),
+    /// Print this, look whether the files that the configuration names can be used, and exit.
+    Check(Box<Config>, String),
     /// Print this on standard output and exit with 0.
     Print(String),
 }
@@ -63,6 +65,7 @@ impl Surroundings {
 pub fn parse_in(args: impl IntoIterator<Item = OsString>, surroundings: &Surroundings) -> Result<Command, ConfigError> {
     Ok(match read(args, surroundings)? {
         Asked::Serve(_, config) => Command::Serve(config),
+        Asked::Check(config, text) => Command::Check(config, text),
         Asked::Print(text) => Command::Print(text),
     })
 }
@@ -70,6 +73,7 @@ pub fn parse_in(args: impl IntoIterator<Item = OsString>, surroundings: &Surroun
 /// What the command line asks for, with what the configuration was made of.
 pub(super) enum Asked {
     Serve(Layers, Box<Config>),
+    Check(Box<Config>, String),
     Print(String),
 }
 
@@ -90,7 +94,8 @@ pub(super) fn read(
         ["config", "reference"] => Ok(Asked::Print(example::reference())),
         ["config", "check"] => {
             let (layers, config) = load(&levels, surroundings)?;
-            Ok(Asked::Print(example::in_force(&layers, &config)))
+            let text = example::in_force(&layers, &config);
+            Ok(Asked::Check(Box::new(config), text))
         }
         _ => {
             let (layers, config) = load(&levels, surroundings)?;

@@ -45,6 +45,7 @@ impl Reading {
                 self.in_force = layers;
                 Ok(Command::Serve(config))
             }
+            Asked::Check(config, text) => Ok(Command::Check(config, text)),
             Asked::Print(text) => Ok(Command::Print(text)),
         }
     }

@@ -31,9 +31,9 @@ pub(super) fn run(data: &[u8]) {
             assert!((1..=64).contains(&config.shards));
             assert!(config.limits.reply_bytes_watermark <= config.limits.queue_bytes_max);
             let check = parse_in(arguments(&["wsgate", "config", "check"]), &surroundings);
-            assert!(matches!(check, Ok(Command::Print(text)) if !text.is_empty()), "what is served can be printed");
+            assert!(matches!(check, Ok(Command::Check(_, text)) if !text.is_empty()), "what is served can be printed");
         }
-        Ok(Command::Print(text)) => assert!(!text.is_empty()),
+        Ok(Command::Check(_, text) | Command::Print(text)) => assert!(!text.is_empty()),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 }

@@ -280,10 +280,12 @@ impl World {
         let mut out = Outbox::new();
         let hub = &mut self.hubs[shard];
         match envelope {
-            Envelope::Interest { topic, from, sequence } => hub.interest(&topic, from, sequence, &mut out),
+            Envelope::Interest { topic, from, place, sequence } => {
+                hub.interest(&topic, from, place, sequence, &mut out);
+            },
             Envelope::Disinterest { topic, from } => hub.disinterest(&topic, from, &mut out),
-            Envelope::InterestAcknowledged { topic, sequence } => {
-                hub.acknowledge(&topic, sequence);
+            Envelope::InterestAcknowledged { topic, place, sequence } => {
+                hub.acknowledge(&topic, place, sequence);
                 self.note_confirmed(shard);
             }
             Envelope::InterestRefused { topic, sequence } => {
@@ -297,12 +299,13 @@ impl World {
             }
             Envelope::Publish { topic, message, origin } => {
                 if let Ok((index, position)) = hub.order(&topic, &message, origin, &mut out) {
-                    self.ordered(shard, self.topic_named(&topic), index, position, entry(&message, origin));
+                    let topic = self.topic_named(self.hubs[shard].topic_name(index));
+                    self.ordered(shard, topic, index, position, entry(&message, origin));
                     self.hubs[shard].close_topic(index, &mut out);
                 }
             }
             Envelope::Deliver { topic, message, origin } => {
-                if let Some(index) = hub.delivered_topic(&topic) {
+                if let Some(index) = hub.find_id(topic) {
                     self.append(shard, index, entry(&message, origin));
                 }
             }

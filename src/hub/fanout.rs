@@ -2,7 +2,7 @@
 
 use super::topic::Place;
 use super::{Hub, Outbox, TopicIndex};
-use crate::command::{Address, Envelope, Origin, Position, SharedMessage, TopicsFull};
+use crate::command::{Address, Destination, Envelope, Origin, Position, SharedMessage, TopicsFull};
 use crate::proto::frame::MessageKind;
 
 /// What became of a published message.
@@ -32,14 +32,17 @@ impl Hub {
                 position.offset += 1;
                 if let Some((last, others)) = interested.split_last() {
                     let message = share();
-                    let deliver = |message| Envelope::Deliver { topic: state.name.clone(), message, origin };
-                    out.extend(others.iter().map(|shard| (Address::Shard(*shard), deliver(message.clone()))));
-                    out.push_back((Address::Shard(*last), deliver(message)));
+                    let to = |&(shard, topic), message| {
+                        (Address::Shard(shard), Envelope::Deliver { topic, message, origin })
+                    };
+                    out.extend(others.iter().map(|interested| to(interested, message.clone())));
+                    out.push_back(to(last, message));
                 }
                 Ordered::Here(*position)
             }
-            Place::Remote { owner, .. } => {
-                let publish = Envelope::Publish { topic: state.name.clone(), message: share(), origin };
+            Place::Remote { owner, place, .. } => {
+                let topic = place.map_or_else(|| Destination::Named(state.name.clone()), Destination::Placed);
+                let publish = Envelope::Publish { topic, message: share(), origin };
                 out.push_back((Address::Shard(*owner), publish));
                 Ordered::Forwarded
             }
@@ -51,29 +54,31 @@ impl Hub {
     /// and the caller closes it after the delivery to its members.
     pub fn order(
         &mut self,
-        name: &str,
+        topic: &Destination,
         message: &SharedMessage,
         origin: Option<Origin>,
         out: &mut Outbox,
     ) -> Result<(TopicIndex, Position), TopicsFull> {
-        let index = self.open_topic(name)?;
+        let index = match topic {
+            Destination::Named(name) => self.open_topic(name)?,
+            Destination::Placed(id) => {
+                let found = self.find_id(*id);
+                let index = found.unwrap_or_else(|| panic!("{id:?} was forgotten, though another shard relies on it"));
+                self.use_topic(index)?;
+                index
+            }
+        };
         let topic = self.topic_mut(index);
         let position = match &mut topic.place {
             Place::Owned { position, interested, .. } => {
                 position.offset += 1;
-                out.extend(interested.iter().map(|shard| {
-                    let deliver = Envelope::Deliver { topic: topic.name.clone(), message: message.clone(), origin };
-                    (Address::Shard(*shard), deliver)
+                out.extend(interested.iter().map(|&(shard, topic)| {
+                    (Address::Shard(shard), Envelope::Deliver { topic, message: message.clone(), origin })
                 }));
                 *position
             }
-            Place::Remote { owner, .. } => panic!("{name:?} is ordered by {owner:?}, not here"),
+            Place::Remote { owner, .. } => panic!("{:?} is ordered by {owner:?}, not here", topic.name),
         };
         Ok((index, position))
-    }
-
-    /// The topic of an arriving delivery, if it still has subscribers here.
-    pub fn delivered_topic(&self, name: &str) -> Option<TopicIndex> {
-        self.find(name)
     }
 }

@@ -128,6 +128,11 @@ impl Hub {
         }
     }
 
+    /// What a topic is called.
+    pub fn topic_name(&self, index: TopicIndex) -> &str {
+        &self.topic(index).name
+    }
+
     /// Topics in the table, idle ones included.
     pub fn topics_len(&self) -> usize {
         self.topics.len()

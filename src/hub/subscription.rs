@@ -4,7 +4,7 @@ use super::log::Variant;
 use super::topic::{Interest, Member, Place};
 use super::{Hub, Outbox, TopicIndex};
 use crate::command::{Address, Envelope, TopicName};
-use crate::id::{ConnectionId, ShardId};
+use crate::id::{ConnectionId, ShardId, TopicId};
 
 /// A subscription of one connection to one topic.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -44,6 +44,7 @@ impl Hub {
         let id = SubscriptionId(entry as u32);
         let from = self.settings.shard;
         let request = self.requests.wrapping_add(1);
+        let place = self.id_of(topic);
         let state = self.topic_mut(topic);
         match &mut state.place {
             Place::Owned { .. } | Place::Remote { interest: Interest::Acknowledged, .. } => {
@@ -58,12 +59,12 @@ impl Hub {
                     }
                 }
             }
-            Place::Remote { owner, sequence, interest, waiting } => {
+            Place::Remote { owner, sequence, interest, waiting, .. } => {
                 waiting.push(id.0);
                 if *interest == Interest::None {
                     *interest = Interest::Asked;
                     *sequence = request;
-                    let ask = Envelope::Interest { topic: state.name.clone(), from, sequence: request };
+                    let ask = Envelope::Interest { topic: state.name.clone(), from, place, sequence: request };
                     out.push_back((Address::Shard(*owner), ask));
                     self.requests = request;
                 }
@@ -103,19 +104,26 @@ impl Hub {
         &self.topic(topic).members
     }
 
-    /// Owner: another shard has its first subscriber.
-    pub fn interest(&mut self, name: &TopicName, from: ShardId, sequence: u32, out: &mut Outbox) {
+    /// Owner: another shard has its first subscriber of the topic that it calls `its_place`.
+    pub fn interest(
+        &mut self,
+        name: &TopicName,
+        from: ShardId,
+        its_place: TopicId,
+        sequence: u32,
+        out: &mut Outbox,
+    ) {
         let Ok(index) = self.open_topic(name) else {
             let refusal = Envelope::InterestRefused { topic: name.clone(), sequence };
             out.push_back((Address::Shard(from), refusal));
             return;
         };
+        let place = self.id_of(index);
         let topic = self.topic_mut(index);
         if let Place::Owned { interested, .. } = &mut topic.place {
-            if !interested.contains(&from) {
-                interested.push(from);
-            }
-            let answer = Envelope::InterestAcknowledged { topic: topic.name.clone(), sequence };
+            interested.retain(|(shard, _)| *shard != from);
+            interested.push((from, its_place));
+            let answer = Envelope::InterestAcknowledged { topic: topic.name.clone(), place, sequence };
             out.push_back((Address::Shard(from), answer));
         }
         self.close_topic(index, out);
@@ -125,15 +133,15 @@ impl Hub {
     pub fn disinterest(&mut self, name: &str, from: ShardId, out: &mut Outbox) {
         let Some(index) = self.find(name) else { return };
         if let Place::Owned { interested, .. } = &mut self.topic_mut(index).place {
-            interested.retain(|shard| *shard != from);
+            interested.retain(|(shard, _)| *shard != from);
         }
         self.retire_if_unused(index, out);
     }
 
     /// The owner has acknowledged our interest: those that waited are subscribed now, or
     /// when the frames that are on their way have left. [`Hub::next_confirmed`] names them.
-    pub fn acknowledge(&mut self, name: &str, sequence: u32) {
-        let waited = self.answer_interest(name, sequence, Interest::Acknowledged);
+    pub fn acknowledge(&mut self, name: &str, owners_place: TopicId, sequence: u32) {
+        let waited = self.answer_interest(name, sequence, Some(owners_place));
         let Some(index) = self.find(name) else { return };
         match self.topic_mut(index).log.as_mut().filter(|log| log.is_open()) {
             Some(log) => log.joining.extend(waited),
@@ -149,22 +157,23 @@ impl Hub {
     /// The owner has no room for the topic: the connections that waited are appended to
     /// `refused`; their subscriptions are still to be ended.
     pub fn refuse(&mut self, name: &str, sequence: u32, refused: &mut Vec<ConnectionId>) {
-        for entry in self.answer_interest(name, sequence, Interest::None) {
+        for entry in self.answer_interest(name, sequence, None) {
             refused.push(self.subscriptions[entry as usize].connection);
         }
     }
 
     /// The subscriptions that waited for this answer; none if it answers an older
     /// request than the last.
-    fn answer_interest(&mut self, name: &str, sequence: u32, becomes: Interest) -> Vec<u32> {
+    fn answer_interest(&mut self, name: &str, sequence: u32, owners_place: Option<TopicId>) -> Vec<u32> {
         let Some(index) = self.find(name) else { return Vec::new() };
-        let Place::Remote { sequence: current, interest, waiting, .. } = &mut self.topic_mut(index).place else {
+        let Place::Remote { sequence: current, interest, waiting, place, .. } = &mut self.topic_mut(index).place else {
             return Vec::new();
         };
         if *current != sequence || *interest != Interest::Asked {
             return Vec::new();
         }
-        *interest = becomes;
+        *interest = if owners_place.is_some() { Interest::Acknowledged } else { Interest::None };
+        *place = owners_place;
         let mut waiting = std::mem::take(waiting);
         self.keep_waiting(index, &mut waiting);
         waiting

@@ -5,7 +5,8 @@ mod world;
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::{Origin, Position, SharedMessage};
+use crate::command::{Destination, Origin, Position, SharedMessage};
+use crate::id::TopicId;
 use crate::proto::frame::{FrameHeader, MessageKind};
 use world::{World, message, name_owned_by, settings};
 
@@ -130,6 +131,27 @@ fn a_subscription_that_left_its_place_to_another_is_confirmed_once() {
     assert_eq!(world.hubs[1].topic(world.subscribers[&next].index).members.len(), 2);
 }
 
+/// Deliveries name the place in the receiver's table, and places are used again.
+#[test]
+fn a_late_delivery_does_not_reach_the_topic_that_has_the_place_now() {
+    let mut world = World::new(3, 2, |_| ());
+    // The topic 0 is owned by shard 0, the topic 1 by shard 1.
+    let leaving = world.subscribe(2, 0).unwrap();
+    world.carry_all();
+    world.publish(0, 0);
+    let late = world.mail.remove(&(0, 2)).unwrap();
+    let place = world.subscribers[&leaving].index;
+    world.unsubscribe(leaving);
+    let next = world.subscribe(2, 1).unwrap();
+    assert_eq!(world.subscribers[&next].index, place, "the table gives the place away again");
+    world.carry_all();
+    assert_eq!(world.subscribers[&next].confirmed_at, Some(0));
+    late.into_iter().for_each(|envelope| world.open(2, envelope));
+    world.publish(1, 1);
+    world.carry_all();
+    assert_eq!(world.subscribers[&next].received, [1], "the first was for another topic");
+}
+
 #[test]
 fn an_owner_without_room_refuses_and_those_who_wait_are_told() {
     let mut world = World::new(2, 3, |settings| settings.topics_max = 1);
@@ -172,7 +194,7 @@ fn a_full_table_names_its_limit() {
 
 fn order(hub: &mut Hub, name: &str) -> Position {
     let mut out = Outbox::new();
-    let (index, position) = hub.order(name, &message(0), None, &mut out).unwrap();
+    let (index, position) = hub.order(&Destination::Named(name.into()), &message(0), None, &mut out).unwrap();
     hub.close_topic(index, &mut out);
     position
 }
@@ -276,12 +298,12 @@ fn the_origin_travels_with_the_message_to_every_shard() {
     let mut hub = Hub::new(settings(0, 3));
     let mut out = Outbox::new();
     let name: crate::command::TopicName = name_owned_by(0, 3, 0).into();
-    for (shard, sequence) in [(ShardId(1), 1), (ShardId(2), 1)] {
-        hub.interest(&name, shard, sequence, &mut out);
+    for shard in [ShardId(1), ShardId(2)] {
+        hub.interest(&name, shard, TopicId { slot: 7, generation: 1 }, 1, &mut out);
     }
     out.clear();
     let sender = Origin { shard: ShardId(2), connection: ConnectionId { slot: 4, generation: 1 } };
-    let (index, _) = hub.order(&name, &message(0), Some(sender), &mut out).unwrap();
+    let (index, _) = hub.order(&Destination::Named(name), &message(0), Some(sender), &mut out).unwrap();
     hub.close_topic(index, &mut out);
     let origins: Vec<_> = out
         .iter()

@@ -9,7 +9,7 @@ use slab::Slab;
 use super::log::{DeliveryLog, Variant};
 use super::{Hub, Outbox, owner_of_hash};
 use crate::command::{Address, Envelope, Position, TopicName, TopicsFull};
-use crate::id::{ConnectionId, ShardId};
+use crate::id::{ConnectionId, ShardId, TopicId};
 use crate::policy::{SlowConsumerPolicy, TopicPolicies};
 
 /// Stale entries of the idle list that are not worth a sweep.
@@ -31,6 +31,8 @@ pub struct Member {
 /// One topic as one shard sees it.
 pub(super) struct Topic {
     pub(super) name: TopicName,
+    /// See [`TopicId`].
+    pub(super) generation: u32,
     /// Confirmed local subscribers, dense for the walk.
     pub(super) members: Vec<Member>,
     /// Members that get what is published compressed.
@@ -53,8 +55,8 @@ pub(super) enum Place {
     Owned {
         /// The last message's place.
         position: Position,
-        /// Other shards that have subscribers.
-        interested: Vec<ShardId>,
+        /// Other shards that have subscribers, and what they call the topic.
+        interested: Vec<(ShardId, TopicId)>,
         /// Set while nobody uses the topic; the topic's entry in the idle list is the
         /// one with the same stamp.
         idle_stamp: Option<u64>,
@@ -62,6 +64,8 @@ pub(super) enum Place {
     /// On another shard.
     Remote {
         owner: ShardId,
+        /// What the owner calls the topic, while it has acknowledged our interest.
+        place: Option<TopicId>,
         /// Number of the last request; answers to older ones are void.
         sequence: u32,
         interest: Interest,
@@ -96,6 +100,12 @@ impl Hub {
     /// paired with one of [`Hub::close_topic`].
     pub fn open_topic(&mut self, name: &str) -> Result<TopicIndex, TopicsFull> {
         let index = self.find_or_make(name)?;
+        self.use_topic(index)?;
+        Ok(index)
+    }
+
+    /// One more user of a topic that is in the table.
+    pub(super) fn use_topic(&mut self, index: TopicIndex) -> Result<(), TopicsFull> {
         if idle_stamp(&self.topics, index).is_some() {
             self.begin_use()?;
             self.idle_count -= 1;
@@ -105,7 +115,7 @@ impl Hub {
         if let Place::Owned { idle_stamp, .. } = &mut topic.place {
             *idle_stamp = None;
         }
-        Ok(index)
+        Ok(())
     }
 
     /// Counts one more topic in use, of all that the process owns.
@@ -151,6 +161,17 @@ impl Hub {
         &mut self.topics[index.0 as usize]
     }
 
+    /// What other shards are to call a topic of this table.
+    pub(super) fn id_of(&self, index: TopicIndex) -> TopicId {
+        TopicId { slot: index.0, generation: self.topic(index).generation }
+    }
+
+    /// The topic that another shard means, unless it has been forgotten.
+    pub fn find_id(&self, id: TopicId) -> Option<TopicIndex> {
+        let topic = self.topics.get(id.slot as usize)?;
+        (topic.generation == id.generation).then_some(TopicIndex(id.slot))
+    }
+
     pub(super) fn find(&self, name: &str) -> Option<TopicIndex> {
         let hash = self.hasher.hash_one(name);
         self.names.find(hash, |index| &*self.topics[index.0 as usize].name == name).copied()
@@ -177,12 +198,13 @@ impl Hub {
             let position = Position { epoch, offset: 0 };
             Place::Owned { position, interested: Vec::new(), idle_stamp: None }
         } else {
-            Place::Remote { owner, sequence: 0, interest: Interest::None, waiting: Vec::new() }
+            Place::Remote { owner, place: None, sequence: 0, interest: Interest::None, waiting: Vec::new() }
         };
         let (policy, policy_edition) = (self.settings.policies.of(name), self.policies_edition);
         self.name_bytes += name.len();
         let topic = Topic {
             name: name.into(),
+            generation: self.serial as u32,
             members: Vec::new(),
             members_deflate: 0,
             users: 0,

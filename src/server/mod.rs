@@ -82,6 +82,14 @@ pub struct Server {
 }
 
 impl Server {
+    /// Looks whether the files that a configuration names can be used, and changes nothing.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub fn check_files(config: &Config) -> Result<(), StartError> {
+        Ok(Certificates::check(&config.tls)?)
+    }
+
     /// Starts a gateway.
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let certificates = Certificates::load(&config.tls)?.map(Arc::new);

@@ -84,6 +84,11 @@ impl Certificates {
         Ok(Some(Self { files: tls.certificates.clone(), provider, current: ArcSwap::from_pointee(set) }))
     }
 
+    /// Reads them to see whether they can be used.
+    pub(super) fn check(tls: &Tls) -> Result<(), TlsError> {
+        CertificateSet::read(&tls.certificates, &ring::default_provider()).map(drop)
+    }
+
     /// Reads them anew.
     pub(super) fn reload(&self) -> Result<(), TlsError> {
         if let Some(set) = CertificateSet::read(&self.files, &self.provider)? {

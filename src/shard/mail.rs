@@ -1,7 +1,7 @@
 //! What other threads tell a shard.
 
 use super::Shard;
-use crate::command::{Address, Envelope, Origin, Position, SharedMessage, TopicName, TopicsFull};
+use crate::command::{Address, Destination, Envelope, Origin, Position, SharedMessage, TopicsFull};
 use crate::proto::handshake::HandshakeError;
 use crate::stats::CloseReason;
 use crate::time::Time;
@@ -10,12 +10,12 @@ impl Shard {
     /// Carries out an envelope.
     pub fn open_envelope(&mut self, envelope: Envelope, now: Time) {
         match envelope {
-            Envelope::Interest { topic, from, sequence } => {
-                self.hub.interest(&topic, from, sequence, &mut self.outbox);
+            Envelope::Interest { topic, from, place, sequence } => {
+                self.hub.interest(&topic, from, place, sequence, &mut self.outbox);
                 self.count_topics();
             }
-            Envelope::InterestAcknowledged { topic, sequence } => {
-                self.hub.acknowledge(&topic, sequence);
+            Envelope::InterestAcknowledged { topic, place, sequence } => {
+                self.hub.acknowledge(&topic, place, sequence);
                 while let Some(id) = self.hub.next_confirmed() {
                     self.confirm(id, now);
                 }
@@ -37,12 +37,13 @@ impl Shard {
                 let _ = self.order(&topic, &message, origin, now);
             }
             Envelope::Deliver { topic, message, origin } => {
-                if let Some(index) = self.hub.delivered_topic(&topic) {
+                // The topic may have lost its last subscriber here while this was under way.
+                if let Some(index) = self.hub.find_id(topic) {
                     self.deliver(index, message.kind, &message.payload, origin, now);
                 }
             }
             Envelope::PublishRequest { token, topic, message } => {
-                let result = self.order(&topic, &message, None, now);
+                let result = self.order(&Destination::Named(topic), &message, None, now);
                 self.outbox.push_back((Address::Control, Envelope::Published { token, result }));
             }
             Envelope::Probe { token } => {
@@ -60,7 +61,7 @@ impl Shard {
     /// Owner: puts a message of another thread in order and delivers it here.
     fn order(
         &mut self,
-        topic: &TopicName,
+        topic: &Destination,
         message: &SharedMessage,
         origin: Option<Origin>,
         now: Time,

@@ -190,10 +190,12 @@ impl World {
         let mut out = Outbox::new();
         let hub = &mut self.hubs[shard];
         match envelope {
-            Envelope::Interest { topic, from, sequence } => hub.interest(&topic, from, sequence, &mut out),
+            Envelope::Interest { topic, from, place, sequence } => {
+                hub.interest(&topic, from, place, sequence, &mut out);
+            },
             Envelope::Disinterest { topic, from } => hub.disinterest(&topic, from, &mut out),
-            Envelope::InterestAcknowledged { topic, sequence } => {
-                hub.acknowledge(&topic, sequence);
+            Envelope::InterestAcknowledged { topic, place, sequence } => {
+                hub.acknowledge(&topic, place, sequence);
                 let confirmed: Vec<_> = std::iter::from_fn(|| hub.next_confirmed()).collect();
                 let len = self.logs[self.topic_named(&topic)].len();
                 for id in confirmed {
@@ -212,12 +214,13 @@ impl World {
             }
             Envelope::Publish { topic, message, origin } => {
                 if let Ok((index, position)) = hub.order(&topic, &message, origin, &mut out) {
-                    self.ordered(self.topic_named(&topic), &message, index, position);
+                    let topic = self.topic_named(self.hubs[shard].topic_name(index));
+                    self.ordered(topic, &message, index, position);
                     self.hubs[shard].close_topic(index, &mut out);
                 }
             }
             Envelope::Deliver { topic, message, .. } => {
-                if let Some(index) = hub.delivered_topic(&topic) {
+                if let Some(index) = hub.find_id(topic) {
                     self.deliver(shard, index, &message);
                 }
             }

@@ -19,8 +19,8 @@ const LOOKED_AT_PER_STEP: usize = 100;
 /// From one byte of a request to the next.
 const DRIBBLE: Duration = Duration::from_secs(1);
 /// What those that do not read get on a topic of their own.
-const FEED_BYTES: usize = 256;
-const FEED_INTERVAL: Duration = Duration::from_millis(10);
+const FEED_BYTES: usize = 2560;
+const FEED_INTERVAL: Duration = Duration::from_millis(100);
 /// Asked for by those that do not read.
 const RECEIVE_BUFFER_BYTES: usize = 4096;
 
