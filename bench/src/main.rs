@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p bench -- peers` measures wsgate, the least that the work
 //! takes (the floors) and other servers; `cliff`, `slices`, `stalled`, `attack`
-//! and `shards` measure wsgate alone, each against a target. See `docs/benchmarking.md`.
+//! and `shards` measure wsgate alone, each against a target; `truth` and `client` measure loadgen. See `docs/benchmarking.md`.
 
 mod floor;
 mod peers;
@@ -37,6 +37,10 @@ enum Command {
     Attack(targets::Options),
     /// A fan-out by one shard and by two.
     Shards(targets::Options),
+    /// What loadgen says of servers of known behaviour, beside what they say of themselves.
+    Truth(targets::Options),
+    /// What loadgen itself takes for an echo, beside a client that does the least.
+    Client(targets::Options),
     /// A server that does the least that the work takes. Started by `peers`.
     #[command(hide = true)]
     Floor(floor::Options),
@@ -50,6 +54,8 @@ fn main() -> ExitCode {
         Command::Stalled(options) => targets::run(Target::Stalled, &options),
         Command::Attack(options) => targets::run(Target::Attack, &options),
         Command::Shards(options) => targets::run(Target::Shards, &options),
+        Command::Truth(options) => targets::run(Target::Truth, &options),
+        Command::Client(options) => targets::run(Target::Client, &options),
         Command::Floor(options) => floor::serve(&options).map_err(Into::into),
     };
     match result {

@@ -62,7 +62,7 @@ impl Unit {
 
 type Read = fn(&Report) -> Option<f64>;
 
-const FIGURES: [(&str, Unit, Read); 12] = [
+const FIGURES: [(&str, Unit, Read); 14] = [
     ("sent", Unit::PerSecond, |report| Some(report.rate)),
     ("received", Unit::PerSecond, |report| Some(report.received_rate)),
     ("p50", Unit::Micros, |report| report.latency_us.map(|latency| latency.p50)),
@@ -77,6 +77,8 @@ const FIGURES: [(&str, Unit, Read); 12] = [
         Some((report.duplicated + report.reordered + report.corrupted + report.misdelivered) as f64)
     }),
     ("errors", Unit::Count, |report| Some(report.errors as f64)),
+    ("server CPU per message", Unit::Micros, |report| report.server.as_ref()?.cpu_us_per_message),
+    ("server bytes per connection", Unit::Count, |report| report.server.as_ref()?.rss_bytes_per_connection),
 ];
 
 /// One line of the comparison.

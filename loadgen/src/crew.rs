@@ -160,6 +160,7 @@ impl<'a> Crew<'a> {
 
     /// Sends and drains.
     fn send(&mut self, watch: &mut dyn Watch) {
+        watch.connected(self.moment());
         let publishes = self.mix.plans().any(|plan| plan.publishers() > 0);
         let start = self.clock.now() + if publishes { SUBSCRIBE_LEAD } else { START_LEAD };
         let course = self.mix.course();
@@ -169,6 +170,7 @@ impl<'a> Crew<'a> {
         self.all_series().for_each(|series| series.follow(timeline.clone()));
         self.order(Command::Start(window));
         self.wait_for(Stage::Sent, None, watch);
+        watch.sent(self.moment());
         self.order(Command::Drain);
         self.wait_for(Stage::Drained, Some(self.clock.now() + self.mix.grace()), watch);
     }
@@ -208,7 +210,7 @@ impl<'a> Crew<'a> {
             let now = self.clock.now();
             if now >= self.tick_at {
                 self.tick_at = now + PROGRESS_INTERVAL;
-                watch.tick(Moment { mix: self.mix, window: self.window, now, counts: self.counts() });
+                watch.tick(self.moment());
             }
         }
     }
@@ -224,6 +226,10 @@ impl<'a> Crew<'a> {
                 let _ = self.returns[interval.worker].send(interval.outcome);
             }
         }
+    }
+
+    fn moment(&self) -> Moment<'_> {
+        Moment { mix: self.mix, window: self.window, now: self.clock.now(), counts: self.counts() }
     }
 
     fn counts(&self) -> Counts {

@@ -14,13 +14,14 @@
 //!                      conversation  what a client hears and says
 //!                      tls        for wss://, on wsgate's
 //!                      scenario   what is sent when, what was received, sans-IO
+//! server_watch            what the server takes meanwhile
 //! handover -> series      what was counted, second by second
 //! report <- series, tally, latency, failure; threshold
 //! ```
 //!
 //! Sockets, clocks, threads and signals are met in `worker`, `connection`, `alarm`,
-//! `files`, `interrupt`, `self_check` and `crew` only. Everything else takes the time and the bytes
-//! as arguments and is tested without either.
+//! `files`, `interrupt`, `self_check`, `server_watch` and `crew` only. Everything else takes the time
+//! and the bytes as arguments and is tested without either.
 
 pub mod alarm;
 pub mod cli;
@@ -59,6 +60,7 @@ pub mod scenario;
 pub mod schedule;
 pub mod self_check;
 pub mod series;
+pub mod server_watch;
 pub mod shared;
 pub mod speech;
 pub mod statistics;

@@ -11,6 +11,7 @@ use crate::hdr_log::{HdrLog, UNCORRECTED, distribution};
 use crate::html;
 use crate::prometheus::Prometheus;
 use crate::report::Report;
+use crate::server_watch::ServerWatch;
 use crate::watch::Watch;
 
 /// What is written when the run is over.
@@ -63,6 +64,9 @@ impl Outputs {
                 Prometheus::start(address).map_err(|error| format!("cannot listen on {address}: {error}"))?;
             eprintln!("loadgen: metrics at http://{}/metrics", prometheus.address());
             watches.push(Box::new(prometheus));
+        }
+        if let Some(server) = ServerWatch::open(&output.pid, &output.metrics)? {
+            watches.push(Box::new(server));
         }
         Ok((outputs, watches))
     }

@@ -69,6 +69,8 @@ enum Term {
     /// In microseconds.
     Time(f64),
     Counter(Counter),
+    /// The same in microseconds.
+    Micros(Counter),
     Percentile(Histogram, Quantile),
     /// A figure of one population.
     Of(String, Box<Term>),
@@ -98,6 +100,17 @@ const COUNTERS: [Counter; 15] = [
     Counter { name: "received_rate", read: |report| Some(report.received_rate) },
     Counter { name: "target", read: |report| report.target_rate },
 ];
+
+/// What the server took; only of a run that watched it.
+const SERVER: [Counter; 5] = [
+    Counter { name: "server.cpu_busy", read: |report| report.server.as_ref()?.cpu_busy },
+    Counter { name: "server.rss", read: |report| report.server.as_ref()?.rss_bytes.most },
+    Counter { name: "server.rss_per_connection", read: |report| report.server.as_ref()?.rss_bytes_per_connection },
+    Counter { name: "server.files", read: |report| report.server.as_ref()?.files.most },
+    Counter { name: "server.threads", read: |report| report.server.as_ref()?.threads.most },
+];
+const SERVER_CPU: Counter =
+    Counter { name: "server.cpu_per_message", read: |report| report.server.as_ref()?.cpu_us_per_message };
 
 #[derive(Clone, Copy, Debug)]
 struct Histogram {
@@ -147,6 +160,12 @@ impl Threshold {
             Term::Of(population, _) => Some(population.as_str()),
             _ => None,
         })
+    }
+
+    /// Whether it speaks of what the server took, which is known of a watched one alone.
+    pub fn needs_server(&self) -> bool {
+        let of_server = |counter: &Counter| counter.name.starts_with("server.");
+        self.terms().any(|term| matches!(term, Term::Counter(counter) | Term::Micros(counter) if of_server(counter)))
     }
 
     fn terms(&self) -> impl Iterator<Item = &Term> {
@@ -211,7 +230,7 @@ impl Term {
     fn value(&self, report: &Report) -> Option<f64> {
         match self {
             Self::Number(value) | Self::Time(value) => Some(*value),
-            Self::Counter(counter) => (counter.read)(report),
+            Self::Counter(counter) | Self::Micros(counter) => (counter.read)(report),
             Self::Percentile(histogram, Quantile(quantile)) => {
                 let latency = (histogram.read)(report);
                 (latency.count() > 0).then(|| latency.at(*quantile))
@@ -223,7 +242,7 @@ impl Term {
     fn is_time(&self) -> bool {
         match self {
             Self::Of(_, term) => term.is_time(),
-            term => matches!(term, Self::Time(_) | Self::Percentile(..)),
+            term => matches!(term, Self::Time(_) | Self::Micros(_) | Self::Percentile(..)),
         }
     }
 }
@@ -235,8 +254,11 @@ impl FromStr for Term {
         if text.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
             return number(text);
         }
-        if let Some(counter) = COUNTERS.into_iter().find(|counter| counter.name == text) {
+        if let Some(counter) = COUNTERS.into_iter().chain(SERVER).find(|counter| counter.name == text) {
             return Ok(Self::Counter(counter));
+        }
+        if text == SERVER_CPU.name {
+            return Ok(Self::Micros(SERVER_CPU));
         }
         let histogram = HISTOGRAMS.into_iter().find(|histogram| text.starts_with(histogram.prefix));
         let histogram = histogram.expect("the last prefix is empty");
@@ -286,19 +308,24 @@ fn quantile(text: &str) -> Option<Quantile> {
     Some(Quantile(percent / 100.0))
 }
 
+/// What figures of the server begin with, before a dot.
+const SERVER_PREFIX: &str = "server";
+
 /// Whether a population may have that name: conditions speak of its figures as `name.p99`.
 pub fn is_population_name(name: &str) -> bool {
     let is_prefix = HISTOGRAMS.iter().any(|histogram| histogram.prefix.trim_end_matches('.') == name);
     name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
         && !is_prefix
+        && name != SERVER_PREFIX
 }
 
 fn unknown(name: &str) -> String {
-    let counters: Vec<_> = COUNTERS.into_iter().map(|counter| counter.name).collect();
+    let counters: Vec<_> = COUNTERS.into_iter().chain(SERVER).map(|counter| counter.name).collect();
     format!(
         "{name:?} is no figure of the report; there are {}, and of the latency p50, p99, p99.9 or any other percentile \
-         and max, each also as service.p99, handshake.p99 and lag.p99; NAME.p99 is that of a population of a mixed run",
+         and max, each also as service.p99, handshake.p99 and lag.p99; NAME.p99 is that of a population of a mixed run; \
+         server.cpu_per_message is a time",
         counters.join(", ")
     )
 }

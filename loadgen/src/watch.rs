@@ -3,6 +3,7 @@
 use wsgate::time::Time;
 
 use crate::mix::Mix;
+use crate::report::Report;
 use crate::schedule::Window;
 use crate::series::Second;
 use crate::shared::Counts;
@@ -30,6 +31,16 @@ pub trait Watch {
     /// A second is complete; `outcome` has what was counted in it.
     fn second(&mut self, _second: &Second, _outcome: &Outcome) {}
 
+    /// Each connection is open or has failed; messages follow. Connections of a churn do.
+    fn connected(&mut self, _moment: Moment<'_>) {}
+
+    /// All messages have left, or the run was interrupted. Answers may be under way.
+    fn sent(&mut self, _moment: Moment<'_>) {}
+
+    /// The report is made: what this one has to say belongs there. The first message was
+    /// meant for `start`, if any was.
+    fn add_to(&mut self, _report: &mut Report, _start: Option<Time>) {}
+
     /// The run is over.
     fn end(&mut self) {}
 }
@@ -42,6 +53,18 @@ impl Watch for Vec<Box<dyn Watch + '_>> {
 
     fn second(&mut self, second: &Second, outcome: &Outcome) {
         self.iter_mut().for_each(|watch| watch.second(second, outcome));
+    }
+
+    fn connected(&mut self, moment: Moment<'_>) {
+        self.iter_mut().for_each(|watch| watch.connected(moment));
+    }
+
+    fn sent(&mut self, moment: Moment<'_>) {
+        self.iter_mut().for_each(|watch| watch.sent(moment));
+    }
+
+    fn add_to(&mut self, report: &mut Report, start: Option<Time>) {
+        self.iter_mut().for_each(|watch| watch.add_to(report, start));
     }
 
     fn end(&mut self) {

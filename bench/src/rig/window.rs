@@ -59,6 +59,11 @@ impl Usage {
         self.per_second(Duration::from_nanos(self.load.total_ns))
     }
 
+    /// Nanoseconds of the load's CPU.
+    pub(crate) fn load_ns(&self) -> u64 {
+        self.load.total_ns
+    }
+
     /// CPU seconds of all other programs per second.
     pub(crate) fn others_busy(&self) -> f64 {
         self.per_second(self.machine.saturating_sub(Duration::from_nanos(self.server.total_ns + self.load.total_ns)))

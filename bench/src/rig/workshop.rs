@@ -90,6 +90,12 @@ impl Workshop {
         self.cargo_build(&["--package", "bench", "--bin", "peer-server", "--features", "peers"])
     }
 
+    /// Builds loadgen; the program.
+    pub(crate) fn build_loadgen(&self) -> io::Result<PathBuf> {
+        self.cargo_build(&["--package", "loadgen", "--bin", "loadgen"])?;
+        Ok(self.target.join("release/loadgen"))
+    }
+
     /// Installs npm's packages, once for each state of `bench/peers/package.json`.
     pub(crate) fn install_npm(&self) -> io::Result<()> {
         let directory = self.npm();

@@ -4,18 +4,22 @@
 //! * [`slices`]: a large fan-out holds nobody else up.
 //! * [`stalled`]: subscribers that do not read cost the others nothing.
 //! * [`attack`]: hostile peers do not hold up honest ones.
+//! * [`client`]: what loadgen itself takes.
+//! * [`truth`]: loadgen's figures are those that a server has of itself.
 //! * [`shards`]: what a second shard adds to a fan-out. It has no target.
 
 // The loads have clocks, and threads beside them.
 #![allow(clippy::disallowed_methods)]
 
 mod attack;
+mod client;
 mod cliff;
 mod readers;
 mod report;
 mod shards;
 mod slices;
 mod stalled;
+mod truth;
 mod watch;
 
 use std::error::Error;
@@ -58,6 +62,8 @@ pub(crate) enum Target {
     Stalled,
     Attack,
     Shards,
+    Truth,
+    Client,
 }
 
 /// What a measurement has to do with.
@@ -80,6 +86,9 @@ impl Target {
             Self::Stalled => 10.0,
             Self::Attack => 5.0,
             Self::Shards => 2.0,
+            // Whole periods of stalls.
+            Self::Truth => 4.0,
+            Self::Client => 2.0,
         }
     }
 
@@ -90,6 +99,8 @@ impl Target {
             Self::Stalled => stalled::measure(bench),
             Self::Attack => attack::measure(bench),
             Self::Shards => shards::measure(bench),
+            Self::Truth => truth::measure(bench),
+            Self::Client => client::measure(bench),
         }
     }
 }

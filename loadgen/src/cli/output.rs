@@ -29,6 +29,13 @@ pub struct OutputArgs {
     /// Serve figures to Prometheus at /metrics while the run lasts, such as 127.0.0.1:9100
     #[arg(long, value_name = "IP:PORT")]
     pub prometheus: Option<SocketAddr>,
+    /// Watch this process while it is loaded: the server's processor time per message, memory per connection, open
+    /// files, threads; may be repeated
+    #[arg(long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Watch the server by what it exports for Prometheus, such as http://127.0.0.1:8001/metrics; may be repeated
+    #[arg(long, value_name = "URL")]
+    pub metrics: Vec<String>,
     /// Exit with 5 if this holds, such as 'p99 > 5ms', 'lost > 0' or 'rate < 0.99 * target'; may be repeated
     #[arg(long, value_name = "CONDITION")]
     pub fail_if: Vec<Threshold>,
@@ -46,6 +53,12 @@ pub struct OutputArgs {
 impl OutputArgs {
     /// What no flag can check alone.
     pub(super) fn check(&self, mix: &Mix) -> Result<(), String> {
+        if let Some(threshold) = self.fail_if.iter().find(|threshold| threshold.needs_server())
+            && self.pid.is_empty()
+            && self.metrics.is_empty()
+        {
+            return Err(format!("--fail-if '{threshold}' speaks of the server, which needs a --pid or --metrics\n"));
+        }
         self.fail_if.iter().try_for_each(|threshold| check(threshold, mix))
     }
 }

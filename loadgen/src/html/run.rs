@@ -35,6 +35,7 @@ pub(super) fn body(report: &Report) -> String {
     html += "</div>\n";
     html += &table("Phases", &tables::phases(report));
     html += &latencies(report);
+    html += &server(report);
     html += &errors(report);
     html += &thresholds(report);
     html + &circumstances(report)
@@ -157,6 +158,19 @@ fn latencies(report: &Report) -> String {
         write!(html, "<tr><th scope=row>{name}</th>{cells}</tr>").expect("text");
     }
     html + "</table></div></section>\n"
+}
+
+fn server(report: &Report) -> String {
+    let Some(server) = &report.server else { return String::new() };
+    let counters = server.counters.iter().map(|(name, growth)| (name.as_str(), grouped(*growth as u64)));
+    let lines = server.lines().into_iter().chain(counters);
+    let rows =
+        lines.map(|(name, line)| format!("<tr><th scope=row>{}</th><td>{}</td></tr>", escape(name), escape(&line)));
+    format!(
+        "<section><h2>Server</h2><p class=quiet>{}</p><table class=facts>{}</table></section>\n",
+        escape(&server.names()),
+        rows.collect::<String>()
+    )
 }
 
 fn errors(report: &Report) -> String {

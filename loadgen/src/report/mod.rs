@@ -15,6 +15,7 @@ use crate::plan::Plan;
 use crate::scenario::Pace;
 use crate::self_check::WorkerLoad;
 use crate::series::{PhaseTotal, Second, Series};
+use crate::server_watch::ServerReport;
 use crate::tally::{Limit, Outcome, Tally};
 use crate::threshold::{Judgement, Threshold};
 
@@ -121,6 +122,8 @@ pub struct Report {
     pub schedule_lag_us: Option<f64>,
     /// The greatest of them.
     pub schedule_lag_max_us: Option<f64>,
+    /// What the server took meanwhile, if it was watched.
+    pub server: Option<ServerReport>,
     /// The whole distributions, for exact sums and comparisons.
     pub histograms: Histograms,
     /// What was counted in each phase, by the time of its arrival.
@@ -316,6 +319,7 @@ impl Report {
             handshake_us: connections.handshakes.quantiles(),
             schedule_lag_us: lag.map(|lag| lag.p99),
             schedule_lag_max_us: lag.map(|lag| lag.max),
+            server: None,
             histograms: Histograms::new(outcome),
             phases: Vec::new(),
             series: Vec::new(),

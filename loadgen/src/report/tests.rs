@@ -4,6 +4,7 @@ use super::*;
 use crate::cli::Cli;
 use crate::failure::Failure;
 use crate::handover::Interval;
+use crate::server_watch::{ServerReport, SourceReport, Steps};
 use crate::timeline::Timeline;
 use wsgate::time::Time;
 
@@ -168,6 +169,22 @@ fn older_reports_are_read() {
 }
 
 #[test]
+fn what_the_server_took_is_told_in_words() {
+    let text = full().to_text();
+    for line in [
+        "server: pid 1 (init)",
+        "processor time  10.0 ms per message received, 0.10 s in 1.0 s (0.10 busy)",
+        "open files      1 before, 2 with all connections, 3 at the end, 4 at most",
+        "not to the end  pid 1 (init), 1.5 s after the first message's time: the process ended",
+        "not known       pid 1 (init): it is the first",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let html = crate::html::report(&full());
+    assert!(html.contains("<h2>Server") && html.contains("sends_total"), "{html}");
+}
+
+#[test]
 fn a_report_is_read_as_it_was_written() {
     let mut report = full();
     let read = Report::from_json(&report.to_json()).unwrap();
@@ -210,6 +227,26 @@ fn full() -> Report {
     report.in_flight = Some(1);
     report.judge(&["p99 > 5ms".parse().unwrap()], false);
     let hosts = vec!["a".to_owned(), "b".to_owned()];
+    let steps = Steps { before: Some(1.0), connected: Some(2.0), end: Some(3.0), most: Some(4.0) };
+    let source = SourceReport {
+        name: "pid 1 (init)".to_owned(),
+        remark: Some("it is the first".to_owned()),
+        failure: Some("the process ended".to_owned()),
+        failed_at: Some(1.5),
+    };
+    report.server = Some(ServerReport {
+        sources: vec![source],
+        seconds: 1.0,
+        messages: 10,
+        cpu_seconds: Some(0.1),
+        cpu_us_per_message: Some(10_000.0),
+        cpu_busy: Some(0.1),
+        rss_bytes_per_connection: Some(1_000.0),
+        rss_bytes: steps,
+        files: steps,
+        threads: steps,
+        counters: [("sends_total".to_owned(), 10.0)].into(),
+    });
     report.merged = Some(Merged { reports: 2, hosts, starts_apart: 0.1 });
     report.origin.label = Some("before".to_owned());
     report.note("remarkable".to_owned());
@@ -223,7 +260,7 @@ fn full() -> Report {
 fn collect_fields(path: &str, value: &serde_json::Value, fields: &mut Vec<String>) {
     match value {
         serde_json::Value::Object(object)
-            if !["errors_by_kind", "error_examples", "stalled_by_end"].contains(&path) =>
+            if !["errors_by_kind", "error_examples", "stalled_by_end", "server.counters"].contains(&path) =>
         {
             for (name, value) in object {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };

@@ -20,6 +20,10 @@ pub(super) fn write(out: &mut String, report: &Report) -> fmt::Result {
     write_table(out, &tables::populations(report))?;
     write_table(out, &tables::phases(report))?;
     write_own(out, report)?;
+    if let Some(server) = &report.server {
+        writeln!(out, "\n  server: {}", server.names())?;
+        server.lines().iter().try_for_each(|(name, line)| writeln!(out, "    {name:<16}{line}"))?;
+    }
     write_thresholds(out, report)?;
     if !report.invalid.is_empty() {
         writeln!(out)?;

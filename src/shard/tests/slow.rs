@@ -196,7 +196,16 @@ impl World {
                 let path = format!("/topics/{}?gaps={gaps_word}&echo={echo_word}", topic(policy));
                 let peer = self.pair.open(shard, &path);
                 let joined_after = self.published.len();
-                self.subscribers.push(Subscriber { peer, policy, gaps, echo, joined_after, quiet, left: false, blocked_with: None });
+                self.subscribers.push(Subscriber {
+                    peer,
+                    policy,
+                    gaps,
+                    echo,
+                    joined_after,
+                    quiet,
+                    left: false,
+                    blocked_with: None,
+                });
             }
             Step::Publish { shard, policy, lens } => {
                 let frames = self.messages(&lens, None);

@@ -8,13 +8,11 @@
 //! was held up, is tested with each scenario, on a virtual clock.
 #![allow(clippy::disallowed_methods)] // The stall is the behaviour under test, so the server looks at the clock.
 
-mod common;
-
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{echo_server, loadgen};
+use crate::common::{echo_server, loadgen};
 
 const PERIOD: Duration = Duration::from_secs(2);
 const STALL: Duration = Duration::from_millis(200);

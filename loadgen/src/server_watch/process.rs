@@ -1,0 +1,170 @@
+//! What the kernel says of a process on this machine, in `/proc`.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::sample::{Look, Sample};
+
+/// A process, by its number and its start: a number may be given to another.
+#[derive(Debug)]
+pub(super) struct Process {
+    pid: u32,
+    name: String,
+    started: u64,
+    /// Why its open files cannot be counted.
+    files_hidden: Option<String>,
+}
+
+impl Process {
+    /// The process with that number.
+    ///
+    /// # Errors
+    /// In words: why it cannot be watched, and what to do.
+    pub(super) fn find(pid: u32) -> Result<Self, String> {
+        let stat = Stat::read(pid).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => format!("--pid {pid}: there is no such process on this machine; pgrep lists them"),
+            ErrorKind::PermissionDenied => format!("--pid {pid}: {error}; run loadgen as the server's user"),
+            _ => format!("--pid {pid}: cannot read /proc/{pid}/stat: {error}"),
+        })?;
+        let hidden = |error| format!("cannot count its open files: {error}; run loadgen as its user");
+        let files_hidden = open_files(pid).err().map(hidden);
+        Ok(Self { pid, name: stat.name, started: stat.started, files_hidden })
+    }
+
+    /// Its number and its program's name.
+    pub(super) fn name(&self) -> String {
+        format!("pid {} ({})", self.pid, self.name)
+    }
+
+    /// What it does not say, and what to do about it.
+    pub(super) fn remark(&self) -> Option<String> {
+        self.files_hidden.clone()
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// In words: it has ended.
+    pub(super) fn sample(&self, look: Look) -> Result<Sample, String> {
+        let stat = Stat::read(self.pid).ok();
+        let stat = stat.filter(|stat| stat.started == self.started && !stat.is_zombie);
+        let Some(stat) = stat else { return Err("the process ended".to_owned()) };
+        let (rss, files) = match look {
+            Look::Close => (exact_rss_bytes(self.pid), open_files(self.pid).ok()),
+            Look::Quick => (None, None),
+        };
+        Ok(Sample {
+            cpu: Some(stat.cpu.max(run_time(self.pid))),
+            rss_bytes: Some(rss.unwrap_or(stat.rss_bytes) as f64),
+            files: files.map(|files| files as f64),
+            threads: Some(stat.threads as f64),
+            ..Sample::default()
+        })
+    }
+}
+
+/// What is read of `/proc/PID/stat`.
+#[derive(PartialEq, Debug)]
+struct Stat {
+    name: String,
+    is_zombie: bool,
+    /// User and system time of all its threads, those that have ended included, rounded
+    /// down to the kernel's clock ticks.
+    cpu: Duration,
+    threads: u64,
+    /// Its start in ticks since the machine's.
+    started: u64,
+    /// Lags behind by some pages for each processor.
+    rss_bytes: u64,
+}
+
+impl Stat {
+    fn read(pid: u32) -> io::Result<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        Self::parse(&text).ok_or_else(|| io::Error::new(ErrorKind::InvalidData, format!("{text:?} is not understood")))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        // The name, in parentheses, may hold blanks and parentheses itself.
+        let (name, rest) = text.split_once('(')?.1.rsplit_once(')')?;
+        let fields: Vec<_> = rest.split_ascii_whitespace().collect();
+        // Numbered as in proc(5), where the state is the third.
+        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        let ticks = field(14)? + field(15)?;
+        Some(Self {
+            name: name.to_owned(),
+            is_zombie: matches!(*fields.first()?, "Z" | "X"),
+            cpu: Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64),
+            threads: field(20)?,
+            started: field(22)?,
+            rss_bytes: field(24)? * rustix::param::page_size() as u64,
+        })
+    }
+}
+
+/// Time on a processor of the threads that there are, in nanoseconds: much finer than
+/// ticks, but a thread that ends takes its share with it.
+fn run_time(pid: u32) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let nanos = threads.filter_map(|thread| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_ascii_whitespace().next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanos.sum())
+}
+
+/// Unreadable for other users.
+fn exact_rss_bytes(pid: u32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+fn open_files(pid: u32) -> io::Result<u64> {
+    let folder = PathBuf::from(format!("/proc/{pid}/fd"));
+    let listed = fs::read_dir(&folder)?;
+    // Kernels since 6.2 give the number as the folder's size.
+    match fs::metadata(&folder)?.len() {
+        0 => Ok(listed.count() as u64),
+        size => Ok(size),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_behind_any_name() {
+        let rest = "S 1 2 3 4 -1 4194304 128 0 1 0 23 75 5 6 20 0 7 0 363490 2990080 3 1844";
+        for name in ["yes", "a b", "a) R 1 (b", "))"] {
+            let stat = Stat::parse(&format!("3770 ({name}) {rest}")).unwrap();
+            assert_eq!((stat.name.as_str(), stat.is_zombie), (name, false));
+            assert_eq!((stat.cpu, stat.threads, stat.started), (Duration::from_millis(980), 7, 363_490));
+            assert_eq!(stat.rss_bytes, 3 * rustix::param::page_size() as u64);
+        }
+        assert!(Stat::parse(&format!("1 (a) Z{}", &rest[1..])).unwrap().is_zombie);
+        assert_eq!(Stat::parse("3770 (yes) S 1"), None);
+    }
+
+    #[test]
+    fn this_process_can_be_read() {
+        let process = Process::find(std::process::id()).unwrap();
+        let before = process.sample(Look::Close).unwrap();
+        assert!(before.rss_bytes.unwrap() > 4096.0 && before.files.unwrap() >= 3.0 && before.threads.unwrap() >= 1.0);
+        while process.sample(Look::Quick).unwrap().cpu == before.cpu {}
+        assert_eq!((process.remark(), process.sample(Look::Quick).unwrap().files), (None, None));
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        // Above the kernel's own limit of 4,194,304.
+        let error = Process::find(4_200_000).unwrap_err();
+        assert!(error.contains("--pid 4200000: there is no such process"), "{error}");
+        let gone = Process { pid: std::process::id(), name: String::new(), started: 0, files_hidden: None };
+        assert!(gone.sample(Look::Quick).unwrap_err().contains("ended"), "the number belongs to another now");
+    }
+}
