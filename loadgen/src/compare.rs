@@ -2,10 +2,15 @@
 
 use std::fmt::Write as _;
 
+use serde::Serialize;
+
 use crate::latency::Latency;
 use crate::numbers::{decimal, duration, grouped};
 use crate::report::{Report, Verdict};
 use crate::statistics::{CONFIDENCE, change, mean};
+
+/// Version of the JSON object. Fields may be added under the same version.
+const SCHEMA: u32 = 1;
 
 /// The reports of one set-up.
 #[derive(Clone, Debug)]
@@ -24,16 +29,23 @@ impl Group {
         sum
     }
 
-    fn values(&self, read: fn(&Report) -> Option<f64>) -> Option<Vec<f64>> {
-        self.reports.iter().map(read).collect()
+    /// A figure of each run, or of its population of that name.
+    fn values(&self, population: Option<&str>, read: Read) -> Option<Vec<f64>> {
+        let part = |report| population.map_or(Some(report), |name| Report::population(report, name));
+        self.reports.iter().map(|report| read(part(report)?)).collect()
     }
 }
 
 /// What a figure is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Unit {
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// A rate.
     PerSecond,
+    /// A time in microseconds.
+    #[serde(rename = "us")]
     Micros,
+    /// A number.
     Count,
 }
 
@@ -70,20 +82,42 @@ const FIGURES: [(&str, Unit, Read); 14] = [
 ];
 
 /// One line of the comparison.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Row {
+    /// The population, in mixed runs; `None` for the figures of all together.
+    pub population: Option<String>,
     /// The figure.
     pub name: &'static str,
-    /// Its mean over the first group, with its unit.
-    pub base: String,
+    /// What its values are.
+    pub unit: Unit,
+    /// Its mean over the first group.
+    pub base: f64,
     /// The same of the second.
-    pub new: String,
-    /// By how much the second is above the first, in percent; empty if there is no ratio.
-    pub change: String,
+    pub new: f64,
+    /// By what part the second is above the first, such as 0.1 for 10 %; `None` if there is
+    /// no ratio.
+    pub change: Option<f64>,
     /// Between which bounds that lies.
-    pub interval: String,
+    pub interval: Option<(f64, f64)>,
     /// What follows.
     pub finding: &'static str,
+}
+
+impl Row {
+    /// What the line is about.
+    pub fn title(&self) -> String {
+        self.population
+            .as_ref()
+            .map_or_else(|| self.name.to_owned(), |population| format!("{population} {}", self.name))
+    }
+
+    /// Both means, the change and its interval, with units; empty what there is not.
+    pub fn cells(&self) -> [String; 4] {
+        let percent = |part: f64| format!("{:+.1} %", part * 100.0);
+        let change = self.change.map_or(String::new(), percent);
+        let interval = self.interval.map(|(low, high)| format!("{} to {}", percent(low), percent(high)));
+        [self.unit.text(self.base), self.unit.text(self.new), change, interval.unwrap_or_default()]
+    }
 }
 
 /// A comparison.
@@ -103,9 +137,37 @@ impl Comparison {
     /// Compares two set-ups.
     pub fn new(base: Group, new: Group) -> Self {
         assert!(!base.reports.is_empty() && !new.reports.is_empty(), "groups have runs");
-        let rows = FIGURES.into_iter().filter_map(|figure| row(figure, &base, &new)).collect();
+        let groups = (&base, &new);
+        let populations = base.reports[0].populations.iter().map(|part| part.name.as_deref());
+        let rows_of = |population| FIGURES.into_iter().filter_map(move |figure| row(population, figure, groups));
+        let rows = populations.chain([None]).flat_map(rows_of).collect();
         let warnings = warnings(&base, &new);
         Self { base, new, rows, warnings }
+    }
+
+    /// One JSON object, on one line; `docs/loadgen-json.md` describes it.
+    pub fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct Object<'a> {
+            schema: u32,
+            confidence: f64,
+            base: Name<'a>,
+            new: Name<'a>,
+            figures: &'a [Row],
+            warnings: &'a [String],
+        }
+        #[derive(Serialize)]
+        struct Name<'a> {
+            name: &'a str,
+            runs: usize,
+        }
+        fn name(group: &Group) -> Name<'_> {
+            Name { name: &group.name, runs: group.reports.len() }
+        }
+        let Self { base, new, rows, warnings } = self;
+        let (base, new) = (name(base), name(new));
+        let object = Object { schema: SCHEMA, confidence: CONFIDENCE, base, new, figures: rows, warnings };
+        serde_json::to_string(&object).expect("numbers and strings have a JSON form")
     }
 
     /// As text for people.
@@ -131,7 +193,8 @@ impl Comparison {
         };
         line(head, "");
         for row in &self.rows {
-            line([row.name, &row.base, &row.new, &row.change, &row.interval], row.finding);
+            let ([base, new, change, interval], title) = (row.cells(), row.title());
+            line([&title, &base, &new, &change, &interval], row.finding);
         }
         if !self.warnings.is_empty() {
             out.push('\n');
@@ -144,16 +207,16 @@ impl Comparison {
 }
 
 /// A row; `None` for a figure that no run has, or a count that is 0 everywhere.
-fn row((name, unit, read): (&'static str, Unit, Read), base: &Group, new: &Group) -> Option<Row> {
-    let (base, new) = (base.values(read)?, new.values(read)?);
+fn row(population: Option<&str>, figure: (&'static str, Unit, Read), (base, new): (&Group, &Group)) -> Option<Row> {
+    let (name, unit, read) = figure;
+    let (base, new) = (base.values(population, read)?, new.values(population, read)?);
     if base.iter().chain(&new).all(|&value| value == 0.0) && (unit != Unit::Count || name != "lost") {
         return None;
     }
     let (base_mean, new_mean) = (mean(&base)?, mean(&new)?);
     let change = change(&base, &new);
-    let percent = |part: f64| format!("{:+.1} %", part * 100.0);
-    let bounds = change.and_then(|(_, bounds)| bounds);
-    let finding = match bounds {
+    let interval = change.and_then(|(_, bounds)| bounds);
+    let finding = match interval {
         // What is written must not contradict what follows from it.
         Some((low, _)) if low > 0.0 => "higher",
         Some((_, high)) if high < 0.0 => "lower",
@@ -162,11 +225,13 @@ fn row((name, unit, read): (&'static str, Unit, Read), base: &Group, new: &Group
         None => "",
     };
     Some(Row {
+        population: population.map(str::to_owned),
         name,
-        base: unit.text(base_mean),
-        new: unit.text(new_mean),
-        change: change.map_or(String::new(), |(change, _)| percent(change)),
-        interval: bounds.map_or(String::new(), |(low, high)| format!("{} to {}", percent(low), percent(high))),
+        unit,
+        base: base_mean,
+        new: new_mean,
+        change: change.map(|(change, _)| change),
+        interval,
         finding,
     })
 }
@@ -227,7 +292,7 @@ mod tests {
 
     fn finding(comparison: &Comparison, name: &str) -> (String, &'static str) {
         let row = comparison.rows.iter().find(|row| row.name == name).unwrap_or_else(|| panic!("no {name}"));
-        (row.change.clone(), row.finding)
+        (row.cells()[2].clone(), row.finding)
     }
 
     #[test]
@@ -253,6 +318,40 @@ mod tests {
         assert!(change.starts_with("+10") || change.starts_with("+9.9"), "{change}");
         assert_eq!(finding, "");
         assert!(comparison.to_text().contains("one run says nothing"), "{}", comparison.to_text());
+    }
+
+    #[test]
+    fn scripts_get_numbers() {
+        let comparison = Comparison::new(
+            group("before", &[(100, 0), (101, 0), (99, 0)]),
+            group("after", &[(150, 0), (151, 2), (149, 1)]),
+        );
+        let json: serde_json::Value = serde_json::from_str(&comparison.to_json()).unwrap();
+        assert_eq!((json["base"]["name"].as_str(), json["new"]["runs"].as_u64()), (Some("before"), Some(3)));
+        let figure = |name: &str| {
+            let figures = json["figures"].as_array().unwrap();
+            figures
+                .iter()
+                .find(|figure| figure["name"] == name)
+                .unwrap_or_else(|| panic!("no {name} in {json}"))
+                .clone()
+        };
+        let p99 = figure("p99");
+        assert_eq!((p99["unit"].as_str(), p99["finding"].as_str()), (Some("us"), Some("higher")));
+        assert!((p99["base"].as_f64().unwrap() - 100_000.0).abs() < 1_000.0, "{p99}");
+        let (low, change, high) = (&p99["interval"][0], &p99["change"], &p99["interval"][1]);
+        let [low, change, high] = [low, change, high].map(|part| part.as_f64().unwrap());
+        assert!(0.45 < low && low < change && (change - 0.5).abs() < 0.01 && change < high, "{p99}");
+        let document = include_str!("../../docs/loadgen-json.md").split("\n## Comparisons").nth(1).unwrap();
+        let names = |path: &str, value: &serde_json::Value| {
+            let keys = value.as_object().unwrap().keys();
+            keys.map(|key| format!("`{path}{key}`")).collect::<Vec<_>>()
+        };
+        let fields = [names("", &json), names("base.", &json["base"]), names("figures[].", &p99)].concat();
+        for field in fields.iter().filter(|name| !["`base`", "`new`", "`figures`"].contains(&name.as_str())) {
+            assert!(document.contains(field), "{field}");
+        }
+        assert_eq!((figure("lost")["change"].as_f64(), figure("lost")["new"].as_f64()), (None, Some(1.0)));
     }
 
     #[test]

@@ -96,7 +96,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::schedule::window;
+    use crate::course::Course;
     use crate::shared::Notice;
 
     #[test]
@@ -104,7 +104,7 @@ mod tests {
         let (notices, received) = mpsc::channel();
         let (give_back, returned) = mpsc::channel();
         let reporter = Reporter { worker: 0, notices };
-        let timeline = Timeline::of_window(window(Time::ZERO, Duration::from_secs(10)));
+        let timeline = Timeline::sending(&Course::steady(Duration::from_secs(10)), Time::ZERO);
         let mut handover = Handover::new(timeline, Time::ZERO, returned);
         let (mut tally, mut connections) = (Tally::default(), Connections::default());
         let mut handed_over = Vec::new();

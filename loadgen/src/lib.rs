@@ -3,8 +3,9 @@
 //! took, counted from the moment at which each message was *meant* to leave.
 //!
 //! ```text
-//! cli -> plan -> run (main thread: phases, progress)
-//!                 |  one worker thread per core
+//! cli -> mix: what populations do, each by a plan, and when, by a course of phases
+//! run -> crew (main thread: phases, progress)
+//!                 |  worker threads, each of one population
 //!                 +- worker: event loop, clock, sockets
 //!                      connector  who connects next, and how fast
 //!                      connection one socket and its client
@@ -19,7 +20,7 @@
 //! ```
 //!
 //! Sockets, clocks, threads and signals are met in `worker`, `connection`, `alarm`,
-//! `files`, `interrupt`, `self_check`, `server_watch` and `run` only. Everything else takes the time
+//! `files`, `interrupt`, `self_check`, `server_watch` and `crew` only. Everything else takes the time
 //! and the bytes as arguments and is tested without either.
 
 pub mod alarm;
@@ -29,6 +30,8 @@ pub mod compare;
 pub mod connection;
 pub mod connector;
 pub mod conversation;
+pub mod course;
+pub mod crew;
 pub mod deflate;
 pub mod failure;
 pub mod files;
@@ -39,6 +42,7 @@ pub mod interrupt;
 pub mod latency;
 pub mod limits;
 pub mod merge;
+pub mod mix;
 pub mod numbers;
 pub mod order;
 pub mod origin;

@@ -6,12 +6,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use loadgen::cli::{Cli, OutputArgs};
 use loadgen::interrupt::Interrupt;
+use loadgen::mix::Mix;
 use loadgen::origin::Origin;
 use loadgen::outputs::Outputs;
-use loadgen::plan::Plan;
 use loadgen::report::{EXIT_INTERNAL, EXIT_USAGE, Report, Verdict};
 use loadgen::run::{self, RunError};
-use loadgen::scenario::Pace;
 use loadgen::tools;
 
 fn main() -> ExitCode {
@@ -20,12 +19,12 @@ fn main() -> ExitCode {
         Err(cli) => *cli,
     };
     let output = cli.output();
-    let plan = match cli.into_plan() {
-        Ok(plan) => plan,
+    let mix = match cli.into_mix() {
+        Ok(mix) => mix,
         Err(error) => error.exit(),
     };
     let origin = Origin::here(std::env::args(), output.label.clone());
-    let (outputs, mut watches) = match Outputs::open(&output, plan.pace.is_some_and(Pace::is_open)) {
+    let (outputs, mut watches) = match Outputs::open(&output, mix.is_open_loop()) {
         Ok(opened) => opened,
         Err(error) => return fail(&error, EXIT_USAGE),
     };
@@ -33,7 +32,7 @@ fn main() -> ExitCode {
         Ok(interrupt) => interrupt,
         Err(error) => return fail(&format!("cannot listen for signals: {error}"), EXIT_INTERNAL),
     };
-    let mut report = match run::run(plan.clone(), &mut watches, &interrupt) {
+    let mut report = match run::run(&mix, &mut watches, &interrupt) {
         Ok(report) => report,
         Err(error) => {
             let code = match error {
@@ -46,17 +45,17 @@ fn main() -> ExitCode {
     };
     report.origin = origin;
     report.judge(&output.fail_if, output.allow_invalid);
-    show(&mut report, &plan, &output);
+    show(&mut report, &mix, &output);
     match outputs.write(&report) {
         Ok(()) => ExitCode::from(report.verdict.exit_code()),
         Err(error) => fail(&error, EXIT_INTERNAL),
     }
 }
 
-fn show(report: &mut Report, plan: &Plan, output: &OutputArgs) {
+fn show(report: &mut Report, mix: &Mix, output: &OutputArgs) {
     if report.verdict == Verdict::NotConnected {
-        eprintln!("loadgen: {}", report.why_not_connected(plan));
-    } else if plan.is_default {
+        eprintln!("loadgen: {}", report.why_not_connected(mix));
+    } else if mix.plans().any(|plan| plan.is_default) {
         report.note("Next: loadgen --help, or loadgen echo --connections 1000 --rate 20000".to_owned());
     }
     let text = match report.verdict {

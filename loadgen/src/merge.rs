@@ -61,10 +61,27 @@ pub fn merge(reports: &[Report]) -> Result<Report, String> {
     merged.server = None;
     merged.series = series(reports);
     merged.phases = phases(reports);
+    merged.notes = reports.iter().flat_map(notes).collect();
+    merged.populations = populations(reports)?;
     merged.merged = Some(Merged::new(reports));
     merged.refresh_percentiles();
     merged.judge(&[], false);
     Ok(merged)
+}
+
+/// Each population of all machines as one.
+fn populations(reports: &[Report]) -> Result<Vec<Report>, String> {
+    let names = |report: &Report| report.populations.iter().map(|part| part.name().to_owned()).collect::<Vec<_>>();
+    let of_first = names(&reports[0]);
+    if let Some(other) = reports.iter().map(names).find(|other| *other != of_first) {
+        return Err(format!("reports of different populations: {} and {}", of_first.join(", "), other.join(", ")));
+    }
+    let parts = |at: usize| reports.iter().map(|report| report.populations[at].clone()).collect::<Vec<_>>();
+    (0..of_first.len()).map(|at| merge(&parts(at))).collect()
+}
+
+fn notes(report: &Report) -> impl Iterator<Item = String> {
+    report.notes.iter().map(|note| format!("{}: {note}", report.origin.host))
 }
 
 fn invalid(report: &Report) -> impl Iterator<Item = Invalid> {
@@ -75,7 +92,8 @@ fn invalid(report: &Report) -> impl Iterator<Item = Invalid> {
     report.invalid.iter().map(named)
 }
 
-fn add(sum: &mut Report, other: &Report) {
+/// Adds counts, rates and histograms; percentiles are to be read again afterwards.
+pub(crate) fn add(sum: &mut Report, other: &Report) {
     sum.connections += other.connections;
     sum.publishers += other.publishers;
     sum.threads += other.threads;
@@ -106,6 +124,7 @@ fn add(sum: &mut Report, other: &Report) {
     for (kind, example) in &other.error_examples {
         sum.error_examples.entry(kind.clone()).or_insert_with(|| example.clone());
     }
+    sum.workers.extend_from_slice(&other.workers);
     let (histograms, others) = (&mut sum.histograms, &other.histograms);
     histograms.latency.merge(&others.latency);
     histograms.service.merge(&others.service);
@@ -131,8 +150,10 @@ fn phases(reports: &[Report]) -> Vec<PhaseReport> {
         match phases.iter_mut().find(|sum| sum.phase == phase.phase) {
             Some(sum) => {
                 sum.seconds = sum.seconds.max(phase.seconds);
+                sum.asked = sum.asked.zip(phase.asked).map(|(a, b)| (a.0 + b.0, a.1 + b.1));
                 sum.sent += phase.sent;
                 sum.received += phase.received;
+                sum.faults += phase.faults;
             }
             None => phases.push(PhaseReport { latency_us: None, service_us: None, ..phase.clone() }),
         }

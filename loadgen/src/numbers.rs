@@ -33,6 +33,11 @@ pub fn grouped(value: u64) -> String {
     text
 }
 
+/// A count and what is counted: `1 thread`, `2,000 threads`.
+pub fn many(count: usize, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(count as u64), if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use wsgate::proto::frame::MessageKind;
 
+use crate::course::Course;
 use crate::publisher::PublishRequest;
 use crate::scenario::Pace;
 use crate::schedule::{Arrivals, Share};
@@ -93,12 +94,8 @@ pub struct Plan {
     pub handshake_timeout: Duration,
     /// How messages follow each other in an open loop.
     pub arrivals: Arrivals,
-    /// How long messages are sent before the figures begin.
-    pub warm_up: Duration,
-    /// How long messages are sent that are in the figures.
-    pub duration: Duration,
-    /// How long messages are sent after that.
-    pub cool_down: Duration,
+    /// What is sent when, and what of it is measured.
+    pub course: Course,
     /// How long answers are waited for after that.
     pub grace: Duration,
     /// Worker threads.
@@ -112,14 +109,30 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// How long messages are sent in all.
-    pub fn sending(&self) -> Duration {
-        self.warm_up + self.duration + self.cool_down
+    /// Messages per second that are asked for, in the mean over what is measured; open
+    /// loop only.
+    pub fn target_rate(&self) -> Option<f64> {
+        match self.pace {
+            Some(Pace::Open { rate }) => Some(rate * self.course.load_measured()),
+            _ => None,
+        }
     }
 
-    /// Whether connections are opened before the run, and not in it.
-    pub fn connects_first(&self) -> bool {
-        !matches!(self.kind, Kind::Churn { .. })
+    /// Messages per second that are asked for at the beginning and at the end of a phase.
+    pub fn asked_in(&self, phase: &str) -> Option<(f64, f64)> {
+        let Some(Pace::Open { rate }) = self.pace else { return None };
+        let phase = self.course.phases().iter().find(|known| &*known.name == phase)?;
+        Some((rate * phase.load.0, rate * phase.load.1))
+    }
+
+    /// Members of one worker that connect before the run; others do in it.
+    pub fn members_at_first(&self, worker: usize) -> usize {
+        let members = self.members(worker);
+        match self.kind {
+            Kind::Churn { .. } => 0,
+            Kind::Idle => self.course.members_at_first(members),
+            _ => members,
+        }
     }
 
     /// Whether that client of the run is a subscriber that stalls.
@@ -160,6 +173,11 @@ impl Plan {
         // Publishers are numbered behind the subscribers, topics from 0 for both.
         let number = if publishes { client - self.connections } else { client };
         Values { client: client as u32, topic: (number % self.topics) as u32 }
+    }
+
+    /// Members of one worker: its connections, then its publishers.
+    pub fn members(&self, worker: usize) -> usize {
+        self.connection_share(worker).local_senders() + self.publisher_share(worker).local_senders()
     }
 
     /// The connections (subscribers, in a fan-out) of one worker.

@@ -40,6 +40,7 @@ struct Sums {
     duplicated: u64,
     reordered: u64,
     corrupted: u64,
+    misdelivered: u64,
     failures: FailureCounts,
     target_rate: Option<f64>,
     latency: Sum,
@@ -81,10 +82,7 @@ impl Prometheus {
 
 impl Watch for Prometheus {
     fn tick(&mut self, moment: Moment<'_>) {
-        self.sums.target_rate = match moment.plan.pace {
-            Some(crate::scenario::Pace::Open { rate }) => Some(rate),
-            _ => None,
-        };
+        self.sums.target_rate = moment.mix.target_rate();
     }
 
     fn second(&mut self, second: &Second, outcome: &Outcome) {
@@ -104,6 +102,7 @@ impl Sums {
         self.duplicated += second.duplicated;
         self.reordered += second.reordered;
         self.corrupted += second.corrupted;
+        self.misdelivered += second.misdelivered;
         self.failures.merge(&outcome.connections.failures);
         self.latency.add(second.latency_us, latency);
         self.service.add(second.service_us, service);
@@ -121,6 +120,7 @@ impl Sums {
             ("messages_duplicated", "Messages that arrived again.", self.duplicated),
             ("messages_reordered", "Messages that arrived after a later one of the same sender.", self.reordered),
             ("messages_corrupted", "Messages that arrived changed.", self.corrupted),
+            ("messages_misdelivered", "Messages that reached a subscriber of another topic.", self.misdelivered),
         ];
         for (name, help, value) in counters {
             head(&mut out, &format!("{name}_total"), "counter", help);

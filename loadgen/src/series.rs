@@ -27,6 +27,9 @@ pub struct Second {
     pub seconds: f64,
     /// Name of the phase that it belongs to.
     pub phase: String,
+    /// The phase's messages are in the figures. Older reports do not say.
+    #[serde(default)]
+    pub measured: bool,
     /// Handshakes that were completed.
     pub opened: u64,
     /// Open connections that ended before the run did.
@@ -45,6 +48,9 @@ pub struct Second {
     pub reordered: u64,
     /// Messages that arrived changed.
     pub corrupted: u64,
+    /// Messages that reached a subscriber of another topic.
+    #[serde(default)]
+    pub misdelivered: u64,
     /// Latency of the measured messages that arrived in this second.
     pub latency_us: Option<Quantiles>,
     /// The same from the actual send; open loop only.
@@ -57,7 +63,8 @@ impl Second {
         Self {
             at: timeline.seconds_at(open.from),
             seconds: open.until.since(open.from).as_secs_f64(),
-            phase: open.phase.name.to_owned(),
+            phase: open.phase.name.to_string(),
+            measured: open.phase.measured,
             opened: connections.opened,
             dropped: connections.dropped,
             errors: connections.failures.total(),
@@ -67,6 +74,7 @@ impl Second {
             duplicated: tally.duplicated,
             reordered: tally.reordered,
             corrupted: tally.corrupted,
+            misdelivered: tally.misdelivered,
             latency_us: tally.latency.quantiles(),
             service_us: tally.service.quantiles(),
         }
@@ -74,11 +82,11 @@ impl Second {
 
     /// The same second with nothing counted.
     pub fn empty(&self) -> Self {
-        let (at, seconds, phase) = (self.at, 0.0, self.phase.clone());
         Self {
-            at,
-            seconds,
-            phase,
+            at: self.at,
+            seconds: 0.0,
+            phase: self.phase.clone(),
+            measured: self.measured,
             opened: 0,
             dropped: 0,
             errors: 0,
@@ -88,6 +96,7 @@ impl Second {
             duplicated: 0,
             reordered: 0,
             corrupted: 0,
+            misdelivered: 0,
             latency_us: None,
             service_us: None,
         }
@@ -105,11 +114,12 @@ impl Second {
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;
         self.corrupted += other.corrupted;
+        self.misdelivered += other.misdelivered;
     }
 
     /// What went wrong in it: messages and connections.
     pub fn faults(&self) -> u64 {
-        self.lost + self.duplicated + self.reordered + self.corrupted + self.errors
+        self.lost + self.duplicated + self.reordered + self.corrupted + self.misdelivered + self.errors
     }
 }
 
@@ -180,7 +190,7 @@ impl Series {
         if self.open.iter().all(|open| open.from != interval.from) {
             let at = self.open.partition_point(|open| open.from < interval.from);
             let outcome = self.free.pop().unwrap_or_default();
-            let phase = self.timeline.phase_at(interval.from);
+            let phase = self.timeline.phase_at(interval.from).clone();
             let Interval { from, until, .. } = *interval;
             self.open.insert(at, Open { from, until, phase, reported: 0, outcome });
         }
@@ -229,7 +239,7 @@ impl Series {
         let second = Second::new(&self.timeline, &open);
         show(&second, &open.outcome);
         if self.phases.last().is_none_or(|last| last.phase != open.phase) {
-            self.phases.push(PhaseTotal { phase: open.phase, seconds: 0.0, outcome: Outcome::default() });
+            self.phases.push(PhaseTotal { phase: open.phase.clone(), seconds: 0.0, outcome: Outcome::default() });
         }
         let phase = self.phases.last_mut().expect("there is one now");
         phase.seconds += second.seconds;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::schedule::window;
+use crate::course::Course;
 
 fn at(millis: u64) -> Time {
     Time(millis * 1_000_000)
@@ -16,7 +16,7 @@ fn interval(worker: usize, from: u64, until: u64, received: u64) -> Interval {
 }
 
 fn series(workers: usize) -> Series {
-    Series::new(workers, Timeline::of_window(window(Time::ZERO, Duration::from_secs(60))))
+    Series::new(workers, Timeline::sending(&Course::steady(Duration::from_secs(60)), Time::ZERO))
 }
 
 /// What was received in each complete second, with its beginning.
@@ -58,12 +58,12 @@ fn a_worker_that_is_late_holds_up_four_seconds_and_loses_nothing() {
 fn phases_are_summed_up_apart_and_make_the_whole() {
     let mut series = Series::new(1, Timeline::connecting());
     series.add(&interval(0, 0, 1_000, 0), &mut |_, _| {});
-    series.follow(Timeline::of_window(window(at(1_500), Duration::from_secs(2))));
+    series.follow(Timeline::sending(&Course::steady(Duration::from_secs(2)), at(1_500)));
     for (from, until, count) in [(1_000, 1_500, 0), (1_500, 2_500, 8), (2_500, 3_500, 9), (3_500, 3_700, 1)] {
         series.add(&interval(0, from, until, count), &mut |_, _| {});
     }
     let phases: Vec<_> =
-        series.phases().iter().map(|total| (total.phase.name, total.seconds, total.outcome.tally.received)).collect();
+        series.phases().iter().map(|total| (&*total.phase.name, total.seconds, total.outcome.tally.received)).collect();
     assert_eq!(phases, [("connect", 1.5, 0), ("measured", 2.0, 17), ("drain", 0.2, 1)]);
     assert_eq!(received(&series), [(-1.5, 0), (-0.5, 0), (0.0, 8), (1.0, 9), (2.0, 1)]);
     let total = series.total();

@@ -52,7 +52,7 @@ pub enum Notice {
 /// the main thread hears that the worker ended.
 #[derive(Debug)]
 pub struct Reporter {
-    /// Number of the worker.
+    /// Number of the worker in the run.
     pub worker: usize,
     /// The main thread's queue.
     pub notices: Sender<Notice>,

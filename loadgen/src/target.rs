@@ -37,6 +37,16 @@ impl Target {
         target
     }
 
+    /// The same with another path, which may have a query.
+    ///
+    /// # Errors
+    /// A byte that cannot stand in a URL.
+    pub fn with_path(&self, path: &str) -> Result<Self, TargetError> {
+        let scheme = if self.secure { "wss" } else { "ws" };
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        format!("{scheme}://{}{slash}{path}", self.authority()).parse()
+    }
+
     /// The address to connect to. A name with several (`localhost` is often both
     /// `::1` and `127.0.0.1`) gives the first at which somebody listens.
     pub fn resolve(&self) -> io::Result<SocketAddr> {

@@ -3,7 +3,7 @@
 //! ```text
 //! condition = product ( ">" | ">=" | "<" | "<=" | "==" | "!=" ) product
 //! product   = term { ( "*" | "/" ) term }
-//! term      = NAME | NUMBER [ "ns" | "us" | "ms" | "s" | "%" ]
+//! term      = [ POPULATION "." ] NAME | NUMBER [ "ns" | "us" | "ms" | "s" | "%" ]
 //! ```
 //!
 //! Read before the run, so that a wrong one costs nobody a run: names are looked up
@@ -72,6 +72,8 @@ enum Term {
     /// The same in microseconds.
     Micros(Counter),
     Percentile(Histogram, Quantile),
+    /// A figure of one population.
+    Of(String, Box<Term>),
 }
 
 /// A figure of the report that is no time.
@@ -98,6 +100,9 @@ const COUNTERS: [Counter; 15] = [
     Counter { name: "received_rate", read: |report| Some(report.received_rate) },
     Counter { name: "target", read: |report| report.target_rate },
 ];
+
+/// What stands before a figure of the server.
+const SERVER_PREFIX: &str = "server.";
 
 /// What the server took; only of a run that watched it.
 const SERVER: [Counter; 5] = [
@@ -142,14 +147,27 @@ impl Threshold {
         Judgement { fail_if: self.text.clone(), is, failed: ordering.is_none_or(self.comparison.meets) }
     }
 
-    /// Whether it speaks of `target`, which an open loop alone has.
-    pub fn needs_rate(&self) -> bool {
-        self.terms().any(|term| matches!(term, Term::Counter(counter) if counter.name == "target"))
+    /// Whether it speaks of the `target` of that population, or of the whole run's; only an
+    /// open loop has one.
+    pub fn needs_rate(&self, of: Option<&str>) -> bool {
+        let is_target = |term: &Term| matches!(term, Term::Counter(counter) if counter.name == "target");
+        self.terms().any(|term| match term {
+            Term::Of(population, term) => of == Some(population) && is_target(term),
+            term => of.is_none() && is_target(term),
+        })
+    }
+
+    /// The populations of whose figures it speaks.
+    pub fn populations(&self) -> impl Iterator<Item = &str> {
+        self.terms().filter_map(|term| match term {
+            Term::Of(population, _) => Some(population.as_str()),
+            _ => None,
+        })
     }
 
     /// Whether it speaks of what the server took, which is known of a watched one alone.
     pub fn needs_server(&self) -> bool {
-        let of_server = |counter: &Counter| counter.name.starts_with("server.");
+        let of_server = |counter: &Counter| counter.name.starts_with(SERVER_PREFIX);
         self.terms().any(|term| matches!(term, Term::Counter(counter) | Term::Micros(counter) if of_server(counter)))
     }
 
@@ -213,18 +231,22 @@ impl FromStr for Product {
 
 impl Term {
     fn value(&self, report: &Report) -> Option<f64> {
-        match *self {
-            Self::Number(value) | Self::Time(value) => Some(value),
+        match self {
+            Self::Number(value) | Self::Time(value) => Some(*value),
             Self::Counter(counter) | Self::Micros(counter) => (counter.read)(report),
             Self::Percentile(histogram, Quantile(quantile)) => {
                 let latency = (histogram.read)(report);
-                (latency.count() > 0).then(|| latency.at(quantile))
+                (latency.count() > 0).then(|| latency.at(*quantile))
             }
+            Self::Of(population, term) => term.value(report.population(population)?),
         }
     }
 
     fn is_time(&self) -> bool {
-        matches!(self, Self::Time(_) | Self::Micros(_) | Self::Percentile(..))
+        match self {
+            Self::Of(_, term) => term.is_time(),
+            term => matches!(term, Self::Time(_) | Self::Micros(_) | Self::Percentile(..)),
+        }
     }
 }
 
@@ -243,9 +265,20 @@ impl FromStr for Term {
         }
         let histogram = HISTOGRAMS.into_iter().find(|histogram| text.starts_with(histogram.prefix));
         let histogram = histogram.expect("the last prefix is empty");
-        match quantile(&text[histogram.prefix.len()..]) {
-            Some(quantile) => Ok(Self::Percentile(histogram, quantile)),
-            None => Err(unknown(text)),
+        if let Some(quantile) = quantile(&text[histogram.prefix.len()..]) {
+            return Ok(Self::Percentile(histogram, quantile));
+        }
+        // Whether there is such a population is known when the file has been read.
+        match text.split_once('.') {
+            Some((population, rest)) if histogram.prefix.is_empty() && is_population_name(population) => {
+                match rest.parse() {
+                    Ok(Self::Counter(_) | Self::Percentile(..)) => {
+                        Ok(Self::Of(population.to_owned(), Box::new(rest.parse()?)))
+                    }
+                    _ => Err(unknown(rest)),
+                }
+            }
+            _ => Err(unknown(text)),
         }
     }
 }
@@ -278,11 +311,21 @@ fn quantile(text: &str) -> Option<Quantile> {
     Some(Quantile(percent / 100.0))
 }
 
+/// Whether a population may have that name: conditions speak of its figures as `name.p99`.
+pub fn is_population_name(name: &str) -> bool {
+    let is_prefix = HISTOGRAMS.iter().any(|histogram| histogram.prefix.trim_end_matches('.') == name);
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+        && !is_prefix
+        && name != SERVER_PREFIX.trim_end_matches('.')
+}
+
 fn unknown(name: &str) -> String {
     let counters: Vec<_> = COUNTERS.into_iter().chain(SERVER).map(|counter| counter.name).collect();
     format!(
         "{name:?} is no figure of the report; there are {}, and of the latency p50, p99, p99.9 or any other percentile \
-         and max, each also as service.p99, handshake.p99 and lag.p99; server.cpu_per_message is a time",
+         and max, each also as service.p99, handshake.p99 and lag.p99; server.cpu_per_message is a time; NAME.p99 is \
+         that of a population of a mixed run",
         counters.join(", ")
     )
 }
@@ -362,7 +405,9 @@ mod tests {
 
     #[test]
     fn only_a_target_needs_a_rate() {
-        assert!("rate < 0.99 * target".parse::<Threshold>().unwrap().needs_rate());
-        assert!(!"p99 / p50 > 3".parse::<Threshold>().unwrap().needs_rate());
+        let needs = |text: &str, of| text.parse::<Threshold>().unwrap().needs_rate(of);
+        assert!(needs("rate < 0.99 * target", None) && !needs("rate < 0.99 * target", Some("chat")));
+        assert!(needs("chat.rate < chat.target", Some("chat")) && !needs("chat.rate < chat.target", None));
+        assert!(!needs("p99 / p50 > 3", None));
     }
 }

@@ -3,30 +3,27 @@
 //! Seconds begin with the window in which messages are sent; where a phase ends,
 //! a shorter one ends with it. Plain arithmetic on times that are handed in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use wsgate::time::Time;
 
-use crate::schedule::Window;
+use crate::course::Course;
 
 /// Name of the phase before the first message.
 pub const CONNECT: &str = "connect";
-/// Name of the phase whose messages are in no figure because the server is not warm.
-pub const WARM_UP: &str = "warm-up";
-/// Name of the phase whose messages are in the figures.
-pub const MEASURED: &str = "measured";
-/// Name of the phase whose messages are in no figure because the run is ending.
-pub const COOL_DOWN: &str = "cool-down";
 /// Name of the phase after the last message, when answers are waited for.
 pub const DRAIN: &str = "drain";
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A part of a run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Phase {
     /// Its name in the report.
-    pub name: &'static str,
+    pub name: Arc<str>,
+    /// Messages that are meant for it are in the figures.
+    pub measured: bool,
     /// It lasts until the next one begins.
     pub from: Time,
 }
@@ -43,19 +40,19 @@ pub struct Timeline {
 impl Timeline {
     /// While it is not known when the first message will leave.
     pub fn connecting() -> Self {
-        Self::new(Time::ZERO, vec![Phase { name: CONNECT, from: Time::ZERO }])
+        Self::new(Time::ZERO, vec![unmeasured(CONNECT, Time::ZERO)])
     }
 
-    /// A run that sends in that window. A phase without length is never met.
-    pub fn of_window(window: Window) -> Self {
-        let phases = [
-            (CONNECT, Time::ZERO),
-            (WARM_UP, window.start),
-            (MEASURED, window.measured_from),
-            (COOL_DOWN, window.measured_to),
-            (DRAIN, window.end),
-        ];
-        Self::new(window.start, phases.map(|(name, from)| Phase { name, from }).into())
+    /// A run whose first message leaves at `start`.
+    pub fn sending(course: &Course, start: Time) -> Self {
+        let mut phases = vec![unmeasured(CONNECT, Time::ZERO)];
+        let mut from = start;
+        for phase in course.phases() {
+            phases.push(Phase { name: phase.name.clone(), measured: phase.measured, from });
+            from = from + phase.lasts;
+        }
+        phases.push(unmeasured(DRAIN, from));
+        Self::new(start, phases)
     }
 
     /// Seconds counted from `anchor`, and phases in the order of their times.
@@ -86,8 +83,8 @@ impl Timeline {
     }
 
     /// The phase at that time.
-    pub fn phase_at(&self, at: Time) -> Phase {
-        *self.phases.iter().rfind(|phase| phase.from <= at).unwrap_or(&self.phases[0])
+    pub fn phase_at(&self, at: Time) -> &Phase {
+        self.phases.iter().rfind(|phase| phase.from <= at).unwrap_or(&self.phases[0])
     }
 
     /// Seconds after the first message; negative before it.
@@ -101,13 +98,21 @@ impl Timeline {
     }
 }
 
+fn unmeasured(name: &str, from: Time) -> Phase {
+    Phase { name: name.into(), measured: false, from }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::window;
+    use crate::course::{COOL_DOWN, MEASURED, WARM_UP};
 
     const fn at(millis: u64) -> Time {
         Time(millis * 1_000_000)
+    }
+
+    fn measured(start: Time, millis: u64) -> Timeline {
+        Timeline::sending(&Course::steady(Duration::from_millis(millis)), start)
     }
 
     fn cuts(timeline: &Timeline, from: Time, until: Time) -> Vec<u64> {
@@ -122,7 +127,7 @@ mod tests {
 
     #[test]
     fn seconds_begin_with_the_first_message() {
-        let timeline = Timeline::of_window(window(at(1_300), Duration::from_millis(2_500)));
+        let timeline = measured(at(1_300), 2_500);
         assert_eq!(cuts(&timeline, at(0), at(5_000)), [1_000, 1_300, 2_300, 3_300, 3_800, 4_300, 5_300]);
         assert_eq!(timeline.seconds_at(at(3_300)), 2.0);
         assert_eq!(timeline.seconds_at(at(1_000)), -0.3);
@@ -130,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_last_cut_is_the_one_that_next_cut_gave() {
-        let timeline = Timeline::of_window(window(at(1_300), Duration::from_millis(2_500)));
+        let timeline = measured(at(1_300), 2_500);
         for (now, cut) in
             [(0, 0), (999, 0), (1_299, 1_000), (1_300, 1_300), (3_299, 2_300), (3_800, 3_800), (4_299, 3_800)]
         {
@@ -141,19 +146,20 @@ mod tests {
     #[test]
     fn what_is_not_measured_has_seconds_of_its_own() {
         let millis = Duration::from_millis;
-        let timeline = Timeline::of_window(Window::new(at(1_000), millis(1_500), millis(2_000), millis(500)));
+        let timeline = Timeline::sending(&Course::plain(millis(1_500), millis(2_000), millis(500)), at(1_000));
         assert_eq!(cuts(&timeline, at(1_000), at(5_000)), [2_000, 2_500, 3_000, 4_000, 4_500, 5_000]);
         for (now, name) in [(1_000, WARM_UP), (2_500, MEASURED), (4_499, MEASURED), (4_500, COOL_DOWN), (5_000, DRAIN)]
         {
-            assert_eq!(timeline.phase_at(at(now)).name, name, "at {now} ms");
+            let phase = timeline.phase_at(at(now));
+            assert_eq!((&*phase.name, phase.measured), (name, name == MEASURED), "at {now} ms");
         }
     }
 
     #[test]
     fn every_time_has_a_phase() {
-        let timeline = Timeline::of_window(window(at(1_300), Duration::from_secs(2)));
+        let timeline = measured(at(1_300), 2_000);
         for (now, name) in [(0, CONNECT), (1_299, CONNECT), (1_300, MEASURED), (3_299, MEASURED), (3_300, DRAIN)] {
-            assert_eq!(timeline.phase_at(at(now)).name, name, "at {now} ms");
+            assert_eq!(&*timeline.phase_at(at(now)).name, name, "at {now} ms");
         }
     }
 }

@@ -45,7 +45,8 @@ fn compare(arguments: &CompareArgs, out: &mut impl Write) -> Result<(), String> 
     if let Some(path) = &arguments.html {
         write(path, &html::comparison(&comparison))?;
     }
-    let _ = out.write_all(comparison.to_text().as_bytes());
+    let text = if arguments.json { comparison.to_json() + "\n" } else { comparison.to_text() };
+    let _ = out.write_all(text.as_bytes());
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use wsgate::time::Time;
 
-use crate::plan::Plan;
+use crate::mix::Mix;
 use crate::report::Report;
 use crate::schedule::Window;
 use crate::series::Second;
@@ -13,7 +13,7 @@ use crate::tally::Outcome;
 #[derive(Clone, Copy, Debug)]
 pub struct Moment<'a> {
     /// The run.
-    pub plan: &'a Plan,
+    pub mix: &'a Mix,
     /// When messages are sent; unknown while connections are opened.
     pub window: Option<Window>,
     /// By the run's clock.

@@ -108,6 +108,8 @@ fn a_delivery_of_another_topic_is_a_fault() {
     let arguments = "-c 2 --topics 2 --publisher-query publisher -R 20 -d 500ms";
     let run = loadgen_with("fanout", server, "/{topic}", arguments, &[]);
     assert_eq!((run.code, run.faults()), (1, vec![("misdelivered", 10)]), "{}", run.json);
+    let seconds = run.json["series"].as_array().unwrap().iter();
+    assert_eq!(seconds.map(|second| second["misdelivered"].as_u64().unwrap()).sum::<u64>(), 10);
     assert_eq!(run.count("received"), run.count("sent"));
 }
 

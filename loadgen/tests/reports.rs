@@ -155,6 +155,7 @@ fn prometheus_sees_the_run_while_it_lasts() {
     for line in [
         "loadgen_connections_opened_total 1",
         "loadgen_messages_received_total 3",
+        "loadgen_messages_misdelivered_total 0",
         "# TYPE loadgen_latency_seconds summary",
         "loadgen_latency_seconds_count 3",
     ] {

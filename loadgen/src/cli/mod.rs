@@ -12,10 +12,11 @@ use self::churn::Churn;
 use self::echo::Echo;
 use self::fanout::Fanout;
 use self::idle::Idle;
+use self::mixed::Mixed;
 use self::slow::Slow;
 use self::storm::Storm;
+use crate::mix::Mix;
 use crate::plan::Plan;
-use crate::scenario::Pace;
 
 mod churn;
 mod client;
@@ -23,6 +24,7 @@ mod echo;
 mod fanout;
 mod idle;
 mod load;
+mod mixed;
 mod output;
 mod plan;
 mod slow;
@@ -45,6 +47,8 @@ Examples:
       50 messages per second to each of 10,000 subscribers
   loadgen idle ws://127.0.0.1:8000/topics/room -c 15000 -d 60s
       open and hold 15,000 connections for a minute
+  loadgen mixed loadgen/examples/chat.toml
+      several kinds of clients at the same time, as a file says
   loadgen compare before.json after.json
       what changed between two runs with --json
   loadgen fanout --help
@@ -100,6 +104,9 @@ enum Scenario {
     /// A fan-out in which some subscribers stop reading
     #[command(after_help = slow::EXAMPLES)]
     Slow(Slow),
+    /// Several of these at the same time, in phases, as a file says
+    #[command(after_help = mixed::EXAMPLES)]
+    Mixed(Mixed),
     #[command(flatten)]
     Tool(Tool),
 }
@@ -115,6 +122,7 @@ impl Cli {
             Some(Scenario::Churn(churn)) => churn.common.output.clone(),
             Some(Scenario::Storm(storm)) => storm.common.output.clone(),
             Some(Scenario::Slow(slow)) => slow.fanout.common.output.clone(),
+            Some(Scenario::Mixed(mixed)) => mixed.output.clone(),
             Some(Scenario::Tool(_)) => OutputArgs::default(),
         }
     }
@@ -128,8 +136,21 @@ impl Cli {
     }
 
     /// The run that was asked for. An error carries the text for the user.
-    pub fn into_plan(self) -> Result<Plan, clap::Error> {
+    pub fn into_mix(self) -> Result<Mix, clap::Error> {
         let output = self.output();
+        let mix = match self.scenario {
+            // Usage does not help who has to look into a file.
+            Some(Scenario::Mixed(mixed)) => {
+                mixed.into_mix().map_err(|text| clap::Error::raw(ErrorKind::ValueValidation, text))?
+            }
+            scenario => Self { scenario }.into_plan()?.into(),
+        };
+        output.check(&mix).map_err(refused)?;
+        Ok(mix)
+    }
+
+    /// The scenario that was asked for, if it is one of its own.
+    pub fn into_plan(self) -> Result<Plan, clap::Error> {
         let plan = match self.scenario {
             None => Ok(fanout::default_plan()),
             Some(Scenario::Echo(echo)) => echo.into_plan(),
@@ -138,15 +159,15 @@ impl Cli {
             Some(Scenario::Churn(churn)) => churn.into_plan(),
             Some(Scenario::Storm(storm)) => storm.into_plan(),
             Some(Scenario::Slow(slow)) => slow.into_plan(),
+            Some(Scenario::Mixed(_)) => Err("several scenarios are none of their own\n".to_owned()),
             Some(Scenario::Tool(_)) => Err("no run was asked for\n".to_owned()),
         };
-        let check = |plan: &Plan| {
-            plan::check(plan)?;
-            output.check(matches!(plan.pace, Some(Pace::Open { .. })))
-        };
-        plan.and_then(|plan| check(&plan).map(|()| plan))
-            .map_err(|text| Cli::command().error(ErrorKind::ValueValidation, text))
+        plan.and_then(|plan| plan::check(&plan).map(|()| plan)).map_err(refused)
     }
+}
+
+fn refused(text: String) -> clap::Error {
+    Cli::command().error(ErrorKind::ValueValidation, text)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::mix::Mix;
 use crate::progress::Mode;
 use crate::threshold::Threshold;
 
@@ -51,18 +52,36 @@ pub struct OutputArgs {
 
 impl OutputArgs {
     /// What no flag can check alone.
-    pub(super) fn check(&self, has_rate: bool) -> Result<(), String> {
+    pub(super) fn check(&self, mix: &Mix) -> Result<(), String> {
         if let Some(threshold) = self.fail_if.iter().find(|threshold| threshold.needs_server())
             && self.pid.is_empty()
             && self.metrics.is_empty()
         {
             return Err(format!("--fail-if '{threshold}' speaks of the server, which needs a --pid or --metrics\n"));
         }
-        match self.fail_if.iter().find(|threshold| threshold.needs_rate()) {
-            Some(threshold) if !has_rate => {
-                Err(format!("--fail-if '{threshold}' speaks of the target, which needs a --rate\n"))
-            }
-            _ => Ok(()),
+        self.fail_if.iter().try_for_each(|threshold| check(threshold, mix))
+    }
+}
+
+/// Whether the run will have the figures that a condition is about.
+fn check(threshold: &Threshold, mix: &Mix) -> Result<(), String> {
+    let without_rate =
+        |what: &str| Err(format!("--fail-if '{threshold}' speaks of the target, which needs a {what}\n"));
+    if threshold.needs_rate(None) && !mix.is_open_loop() {
+        return without_rate(if mix.file.is_some() { "rate in all populations that send" } else { "--rate" });
+    }
+    for name in threshold.populations() {
+        let Some(population) = mix.populations.iter().find(|population| population.name == name) else {
+            let names: Vec<_> = mix.populations.iter().map(|population| population.name.as_str()).collect();
+            let there_is = match mix.file {
+                Some(_) => format!("there are {}", names.join(", ")),
+                None => "only loadgen mixed has some".to_owned(),
+            };
+            return Err(format!("--fail-if '{threshold}' speaks of a population {name:?}; {there_is}\n"));
+        };
+        if threshold.needs_rate(Some(name)) && population.plan.target_rate().is_none() {
+            return without_rate(&format!("rate of {name}"));
         }
     }
+    Ok(())
 }

@@ -9,6 +9,7 @@ use super::client::Clients;
 use super::load::Load;
 use super::output::OutputArgs;
 use super::values::duration;
+use crate::course::Course;
 use crate::limits::{CONNECTIONS_MAX, THREADS_DEFAULT_MAX, THREADS_MAX};
 use crate::payload::{PAYLOAD_BYTES_MIN, PAYLOAD_BYTES_MIN_OPEN, SEQUENCE_MAX};
 use crate::plan::{Kind, Plan};
@@ -86,9 +87,11 @@ pub(super) fn build(
         ramp: common.clients.ramp,
         handshake_timeout: common.clients.timeout,
         arrivals: load.as_ref().map_or(Arrivals::Constant, Load::arrivals),
-        warm_up: load.as_ref().map_or(Duration::ZERO, |load| load.warm_up),
-        duration: common.duration,
-        cool_down: load.as_ref().map_or(Duration::ZERO, |load| load.cool_down),
+        course: Course::plain(
+            load.as_ref().map_or(Duration::ZERO, |load| load.warm_up),
+            common.duration,
+            load.as_ref().map_or(Duration::ZERO, |load| load.cool_down),
+        ),
         grace: load.as_ref().map_or(Duration::ZERO, |load| load.grace),
         message_kind: if load.as_ref().is_some_and(|load| load.binary) {
             MessageKind::Binary
@@ -117,7 +120,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
             ));
         }
         Some(Pace::Open { rate }) => {
-            let messages = rate * plan.sending().as_secs_f64() / senders as f64;
+            let messages = rate * plan.course.sending().as_secs_f64() / senders as f64;
             if messages > f64::from(SEQUENCE_MAX) {
                 return Err(format!(
                     "{messages:.0} messages per sender are over the limit of {SEQUENCE_MAX}; use more connections, \

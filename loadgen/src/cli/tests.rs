@@ -24,7 +24,7 @@ fn without_arguments_it_is_a_short_fan_out_against_the_defaults() {
     let plan = plan("").unwrap();
     assert_eq!(plan.kind, Kind::Fanout { publishers: 1 });
     assert_eq!(plan.target.to_string(), "ws://127.0.0.1:8000/topics/loadgen");
-    assert_eq!((plan.connections, plan.duration), (100, Duration::from_secs(5)));
+    assert_eq!((plan.connections, plan.course.measured()), (100, Duration::from_secs(5)));
     assert_eq!(plan.pace, Some(Pace::Open { rate: 200.0 }));
     assert!(plan.is_default);
 }
@@ -33,7 +33,7 @@ fn without_arguments_it_is_a_short_fan_out_against_the_defaults() {
 fn a_rate_makes_an_open_loop_and_none_a_closed_one() {
     let open = plan("echo ws://a/ -R 0.5 -s 24 -c 7 -d 500ms").unwrap();
     assert_eq!((open.pace, open.payload_bytes), (Some(Pace::Open { rate: 0.5 }), 24));
-    assert_eq!((open.connections, open.duration), (7, Duration::from_millis(500)));
+    assert_eq!((open.connections, open.course.measured()), (7, Duration::from_millis(500)));
     let closed = plan("echo ws://a/ --in-flight 16 --binary --threads 3").unwrap();
     assert_eq!(closed.pace, Some(Pace::Closed { in_flight: 16 }));
     assert_eq!((closed.threads, closed.message_kind), (3, MessageKind::Binary));
@@ -64,7 +64,7 @@ fn a_publish_url_takes_the_place_of_publishing_clients_or_stands_beside_them() {
 fn arrivals_and_phases_are_taken_over() {
     let plan = plan("echo ws://a/ -R 5 --arrivals poisson --seed 7 --warm-up 2s --cool-down 500ms -d 1s").unwrap();
     assert_eq!(plan.arrivals, Arrivals::Poisson { seed: 7 });
-    assert_eq!((plan.warm_up, plan.sending()), (Duration::from_secs(2), Duration::from_millis(3_500)));
+    assert_eq!((plan.course.warm_up(), plan.course.sending()), (Duration::from_secs(2), Duration::from_millis(3_500)));
     assert_eq!(self::plan("echo ws://a/ -R 5").unwrap().arrivals, Arrivals::Constant);
 }
 
@@ -117,11 +117,23 @@ fn a_range_of_sources_is_every_address_in_it() {
 
 #[test]
 fn every_example_in_the_help_parses() {
-    let scenarios =
-        [echo::EXAMPLES, fanout::EXAMPLES, idle::EXAMPLES, churn::EXAMPLES, storm::EXAMPLES, slow::EXAMPLES];
+    let scenarios = [
+        echo::EXAMPLES,
+        fanout::EXAMPLES,
+        idle::EXAMPLES,
+        churn::EXAMPLES,
+        storm::EXAMPLES,
+        slow::EXAMPLES,
+        mixed::EXAMPLES,
+    ];
     let tools = [tools::COMPARE_EXAMPLES, tools::MERGE_EXAMPLES];
     for line in [EXAMPLES].iter().chain(&scenarios).chain(&tools).flat_map(|text| text.lines()) {
-        let words = shell_words(line);
+        let mut words = shell_words(line);
+        // The examples that are shipped, wherever the test runs.
+        for word in words.iter_mut().filter(|word| word.ends_with(".toml")) {
+            let name = word.rsplit('/').next().unwrap();
+            *word = format!("{}/examples/{name}", env!("CARGO_MANIFEST_DIR"));
+        }
         if words.first().is_none_or(|first| first != "loadgen") {
             continue;
         }
@@ -130,7 +142,7 @@ fn every_example_in_the_help_parses() {
             Err(error) => panic!("{line}: {error}"),
             Ok(cli) => {
                 let run = cli.into_tool().err();
-                run.map(|cli| cli.into_plan().unwrap_or_else(|error| panic!("{line}: {error}")));
+                run.map(|cli| cli.into_mix().unwrap_or_else(|error| panic!("{line}: {error}")));
             }
         }
     }
@@ -155,8 +167,8 @@ fn a_wrong_condition_is_refused_before_the_run() {
     assert!(plan_of(&["echo", "-R", "5", "--fail-if", "rate < 0.99 * target", "--fail-if", "lost > 0"]).is_ok());
 }
 
-fn plan_of(words: &[&str]) -> Result<Plan, String> {
+fn plan_of(words: &[&str]) -> Result<Mix, String> {
     let words = std::iter::once("loadgen").chain(words.iter().copied());
     let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
-    cli.into_plan().map_err(|error| error.to_string())
+    cli.into_mix().map_err(|error| error.to_string())
 }

@@ -15,6 +15,8 @@ Examples:
       what changed, with the interval in which it lies; take the runs in turns
   loadgen compare before1.json before2.json after1.json after2.json
       the same for runs with two different --label, the first one's the base
+  loadgen compare before.json after.json --json | jq '.figures[] | select(.finding == \"higher\")'
+      what became more, for a script
   loadgen compare before.json after.json --html compare.html
       the percentiles over each other, too";
 
@@ -59,6 +61,9 @@ pub struct CompareArgs {
     /// JSON reports of what changed
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "base")]
     pub new: Vec<PathBuf>,
+    /// Print one JSON object on standard output instead of text; docs/loadgen-json.md describes it
+    #[arg(long)]
+    pub json: bool,
     /// Write a page with the table and the overlaid percentiles
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,

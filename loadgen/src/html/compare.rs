@@ -16,9 +16,8 @@ pub(super) fn body(comparison: &Comparison) -> String {
         html += &format!("<div class=\"verdict odd\"><strong>Before you believe it</strong><ul>{items}</ul></div>\n");
     }
     let rows = rows.iter().map(|row| {
-        let cells = [&row.base, &row.new, &row.change, &row.interval];
-        let cells: String = cells.map(|cell| format!("<td>{}</td>", escape(cell))).concat();
-        format!("<tr><th scope=row>{}</th>{cells}<td class=text>{}</td></tr>", row.name, row.finding)
+        let cells: String = row.cells().map(|cell| format!("<td>{}</td>", escape(&cell))).concat();
+        format!("<tr><th scope=row>{}</th>{cells}<td class=text>{}</td></tr>", escape(&row.title()), row.finding)
     });
     html += &format!(
         "<section><h2>What changed</h2><div class=wide><table><thead><tr><th></th><th>{}</th><th>{}</th><th>change</th>\

@@ -6,7 +6,7 @@ use crate::latency::Latency;
 use crate::numbers::decimal;
 use crate::report::Report;
 use crate::series::Second;
-use crate::timeline::{CONNECT, MEASURED};
+use crate::timeline::CONNECT;
 
 /// Points that a line has at most: more cannot be told apart.
 const POINTS_MAX: usize = 400;
@@ -52,11 +52,10 @@ pub(super) fn over_time(report: &Report) -> Vec<Plot> {
         plots.push(latency(&seconds));
     }
     if report.sends() {
-        let target = report.target_rate;
-        plots.push(rate("Received per second", "received", &seconds, |second| second.received, None));
-        plots.push(rate("Sent per second", "sent", &seconds, |second| second.sent, target));
+        plots.push(rate("Received per second", "received", &seconds, |second| second.received, Vec::new()));
+        plots.push(rate("Sent per second", "sent", &seconds, |second| second.sent, asked(report)));
     } else {
-        plots.push(rate("Connections opened per second", "opened", &seconds, |second| second.opened, None));
+        plots.push(rate("Connections opened per second", "opened", &seconds, |second| second.opened, Vec::new()));
     }
     if seconds.iter().any(|second| second.faults() > 0) {
         let points = thin(&seconds, |second| Some(second.faults() as f64), |sum, value| sum + value);
@@ -82,15 +81,30 @@ fn latency(seconds: &[&Second]) -> Plot {
     Plot { y: Scale::durations(plot.lines.iter().flat_map(|line| line.points.iter().map(|&(_, y)| y))), ..plot }
 }
 
-fn rate(title: &'static str, name: &str, seconds: &[&Second], count: fn(&Second) -> u64, target: Option<f64>) -> Plot {
+/// The rate that was asked for, over time: evenly from the beginning of each phase to its end.
+fn asked(report: &Report) -> Vec<(f64, f64)> {
+    let begins = |phase: &str| report.series.iter().find(|second| second.phase == phase).map(|second| second.at);
+    let points = report.phases.iter().filter_map(|phase| {
+        let ((from, to), begins) = (phase.asked?, begins(&phase.phase)?);
+        Some([(begins, from), (begins + phase.seconds, to)])
+    });
+    points.flatten().collect()
+}
+
+fn rate(
+    title: &'static str,
+    name: &str,
+    seconds: &[&Second],
+    count: fn(&Second) -> u64,
+    asked: Vec<(f64, f64)>,
+) -> Plot {
     // A short rest of a second says little about a rate.
     let whole: Vec<_> = seconds.iter().copied().filter(|second| second.seconds > 0.5 || seconds.len() < 3).collect();
     let read = |second: &Second| Some(count(second) as f64 / second.seconds.max(0.001));
     let points = thin(&whole, read, f64::max);
     let mut lines = vec![Line { name: name.to_owned(), class: "a", points }];
-    if let (Some(rate), Some(first), Some(last)) = (target, whole.first(), whole.last()) {
-        let points = vec![(first.at, rate), (last.at + last.seconds, rate)];
-        lines.push(Line { name: "asked".to_owned(), class: "target", points });
+    if !asked.is_empty() {
+        lines.push(Line { name: "asked".to_owned(), class: "target", points: asked });
     }
     plot_of(title, lines, seconds)
 }
@@ -99,7 +113,7 @@ fn rate(title: &'static str, name: &str, seconds: &[&Second], count: fn(&Second)
 fn plot_of(title: &'static str, lines: Vec<Line>, seconds: &[&Second]) -> Plot {
     let x = Scale::time(seconds.iter().flat_map(|second| [second.at, second.at + second.seconds]));
     let y = Scale::linear(lines.iter().flat_map(|line| line.points.iter().map(|&(_, y)| y)), decimal_or_fraction);
-    let unmeasured = seconds.iter().filter(|second| second.phase != MEASURED && second.phase != CONNECT);
+    let unmeasured = seconds.iter().filter(|second| !second.measured && second.phase != CONNECT);
     let mut shades = Vec::<(f64, f64)>::new();
     for second in unmeasured {
         let (from, to) = (second.at, second.at + second.seconds);

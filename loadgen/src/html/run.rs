@@ -5,8 +5,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::{escape, plots, tone};
 use crate::numbers::{decimal, duration, grouped};
-use crate::report::{PhaseReport, Report};
-use crate::timeline::{CONNECT, MEASURED};
+use crate::report::{PhaseReport, Report, tables};
+use crate::timeline::CONNECT;
 
 pub(super) fn body(report: &Report) -> String {
     let mut html = format!(
@@ -17,16 +17,23 @@ pub(super) fn body(report: &Report) -> String {
     );
     html += &verdict(report);
     html += &tiles(report);
+    html += &table("Populations", &tables::populations(report));
     html += "<div class=plots>\n";
-    let distributions = [
-        (report.latency_name().to_owned(), &report.histograms.latency),
-        ("from actual send".to_owned(), &report.histograms.service),
-    ];
+    let words = report.words();
+    let distributions = match &report.populations[..] {
+        [] => vec![
+            (words.latency.to_owned(), &report.histograms.latency),
+            (words.service.to_owned(), &report.histograms.service),
+        ],
+        // What they have in common says little about any.
+        parts => parts.iter().map(|part| (part.name().to_owned(), &part.histograms.latency)).collect(),
+    };
     let percentiles = plots::percentiles("Latency by percentile", &distributions);
     for plot in percentiles.into_iter().chain(plots::over_time(report)) {
         html += &plot.to_html();
     }
     html += "</div>\n";
+    html += &table("Phases", &tables::phases(report));
     html += &latencies(report);
     html += &server(report);
     html += &errors(report);
@@ -56,7 +63,10 @@ fn verdict(report: &Report) -> String {
     for (storm, seconds) in report.recovery_seconds.iter().enumerate() {
         reasons.push(format!("storm {}: all served again after {seconds:.2} s", storm + 1));
     }
-    reasons.extend(report.notes().iter().map(|note| note.trim().to_owned()));
+    if report.stalled > 0 {
+        reasons.push(report.stalled_text());
+    }
+    reasons.extend(report.notes.iter().cloned());
     if let Some(merged) = &report.merged {
         reasons.push(merged.text());
     }
@@ -75,20 +85,20 @@ fn verdict(report: &Report) -> String {
 }
 
 fn tiles(report: &Report) -> String {
-    let count = |name, count: u64, remark: String| (name, grouped(count), remark);
+    let words = report.words();
+    let count = |name: String, count: u64, remark: String| (name, grouped(count), remark);
     let opened = format!("of {} asked", grouped(report.connections as u64));
-    let mut tiles = vec![count("Connections", report.opened, opened)];
+    let mut tiles = vec![count("Connections".to_owned(), report.opened, opened)];
     if report.sends() {
         let asked = report.target_rate.map_or(String::new(), |rate| format!(" of {} asked", decimal(rate)));
-        tiles.push(count("Sent", report.sent, format!("{}/s{asked}", decimal(report.rate))));
-        tiles.push(count("Received", report.received, format!("{}/s", decimal(report.received_rate))));
-        tiles.push(count("Lost", report.lost, "messages".to_owned()));
+        tiles.push(count(capital(words.sent), report.sent, format!("{}/s{asked}", decimal(report.rate))));
+        tiles.push(count(capital(words.received), report.received, format!("{}/s", decimal(report.received_rate))));
+        tiles.push(count("Lost".to_owned(), report.lost, words.noun.to_owned()));
     }
     if let Some(latency) = report.latency_us {
-        let name = report.latency_name().to_owned();
-        tiles.push(("p50", duration(latency.p50), name.clone()));
-        tiles.push(("p99", duration(latency.p99), name.clone()));
-        tiles.push(("Max", duration(latency.max), name));
+        for (name, micros) in [("p50", latency.p50), ("p99", latency.p99), ("Max", latency.max)] {
+            tiles.push((name.to_owned(), duration(micros), words.latency.to_owned()));
+        }
     }
     let tiles = tiles.iter().map(|(name, value, remark)| {
         format!("<div><dt>{name}</dt><dd>{}<small>{}</small></dd></div>", escape(value), escape(remark))
@@ -96,13 +106,43 @@ fn tiles(report: &Report) -> String {
     format!("<dl class=tiles>{}</dl>\n", tiles.collect::<String>())
 }
 
+fn capital(word: &str) -> String {
+    let mut chars = word.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// Rows of populations, or of phases.
+fn table(title: &str, rows: &[tables::Row]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let has_phases = rows[0].phase.is_some();
+    let phase = if has_phases { "<th scope=col class=text>phase</th>" } else { "" };
+    let heads: String = tables::HEADS.iter().map(|head| format!("<th scope=col>{head}</th>")).collect();
+    let mut html = format!(
+        "<section><h2>{title}</h2><div class=wide><table><thead><tr>{phase}<th scope=col class=text>population</th>\
+         <th></th>{heads}</tr></thead>"
+    );
+    let mut last = None;
+    for row in rows {
+        // A phase is named once.
+        let is_same = last == row.phase.as_ref();
+        let name = row.phase.as_deref().filter(|_| !is_same).map_or(String::new(), escape);
+        let phase = if has_phases { format!("<th scope=row class=text>{name}</th>") } else { String::new() };
+        let figures: String = row.figures.iter().map(|figure| format!("<td>{figure}</td>")).collect();
+        let (population, what) = (escape(&row.population), escape(&row.what));
+        write!(html, "<tr>{phase}<th scope=row class=text>{population}</th><td>{what}</td>{figures}</tr>")
+            .expect("text");
+        last = row.phase.as_ref();
+    }
+    html + "</table></div></section>\n"
+}
+
 /// Percentiles downwards, so that the table fits a phone.
 fn latencies(report: &Report) -> String {
-    let columns = [
-        (report.latency_name(), report.latency_us),
-        ("latency from actual send", report.service_us),
-        ("handshake", report.handshake_us),
-    ];
+    let words = report.words();
+    let columns =
+        [(words.latency, report.latency_us), (words.service, report.service_us), ("handshake", report.handshake_us)];
     let columns: Vec<_> = columns.into_iter().filter_map(|(name, quantiles)| Some((name, quantiles?))).collect();
     if columns.is_empty() {
         return String::new();
@@ -181,11 +221,19 @@ fn circumstances(report: &Report) -> String {
     if let (Some(p99), Some(max)) = (report.schedule_lag_us, report.schedule_lag_max_us) {
         facts.push(("Schedule lag", format!("p99 {}, at most {}", duration(p99), duration(max))));
     }
+    let threads = report.workers.iter().map(|worker| {
+        let [mean, max] = [worker.cpu_part, worker.cpu_part_max].map(|part| part * 100.0);
+        format!("{} used {mean:.0} % of a processor, at most {max:.0} %", worker.worker)
+    });
+    let threads = threads.collect::<Vec<_>>().join("; ");
+    if !threads.is_empty() {
+        facts.push(("Threads", threads));
+    }
     let phases = report.phases.iter().map(|phase| {
         let PhaseReport { phase, seconds, sent, received, .. } = phase;
         format!("{phase} {seconds:.1} s ({} sent, {} received)", grouped(*sent), grouped(*received))
     });
-    if report.series.iter().any(|second| second.phase != MEASURED && second.phase != CONNECT) {
+    if report.series.iter().any(|second| !second.measured && second.phase != CONNECT) {
         let text = "times outside the measured phase, whose messages are in no figure of latency or rate";
         facts.push(("Shaded", text.to_owned()));
     }

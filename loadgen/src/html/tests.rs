@@ -5,9 +5,10 @@ use wsgate::time::Time;
 
 use super::*;
 use crate::cli::Cli;
+use crate::course::Course;
 use crate::failure::Failure;
 use crate::handover::Interval;
-use crate::schedule::window;
+use crate::self_check::WorkerLoad;
 use crate::series::{Second, Series};
 use crate::tally::{Limit, Outcome};
 use crate::timeline::Timeline;
@@ -17,7 +18,7 @@ fn report_of(seconds: u64, change: impl Fn(u64, &mut Outcome)) -> Report {
     let arguments = ["loadgen", "echo", "ws://a/?x=<b>&'c'", "-c", "1", "-R", "100"];
     let plan = Cli::parse_from(arguments).into_plan().unwrap();
     let at = |second: u64| Time(second * 1_000_000_000);
-    let mut series = Series::new(1, Timeline::of_window(window(at(0), Duration::from_secs(seconds))));
+    let mut series = Series::new(1, Timeline::sending(&Course::steady(Duration::from_secs(seconds)), at(0)));
     for second in 0..seconds {
         let mut outcome = Box::<Outcome>::default();
         outcome.connections.opened = u64::from(second == 0);
@@ -29,7 +30,7 @@ fn report_of(seconds: u64, change: impl Fn(u64, &mut Outcome)) -> Report {
         change(second, &mut outcome);
         series.add(&Interval { worker: 0, from: at(second), until: at(second + 1), outcome }, &mut |_, _| {});
     }
-    Report::new(&plan, &series.total(), seconds as f64).with_series(&series)
+    Report::new(&plan, &series.total(), seconds as f64).with_series(&series).with_asked(&plan)
 }
 
 #[test]
@@ -41,6 +42,7 @@ fn the_page_needs_no_other_and_has_what_was_measured() {
         "Latency of what arrived in each second",
         "Received per second",
         "Sent per second",
+        "asked</li>",
         "from actual send",
         ">99<",
         "open loop at 100 per second",
@@ -83,6 +85,20 @@ fn the_verdict_comes_with_its_reasons() {
         }
     }));
     assert!(html.contains("verdict odd") && html.contains("worker 0 had its processor busy"), "{html}");
+}
+
+#[test]
+fn readers_that_stalled_and_loadgens_threads_are_on_the_page() {
+    let html = super::report(&report_of(2, |second, outcome| {
+        if second == 1 {
+            outcome.tally.stalled.count = 7;
+            outcome.tally.stalled.ended.insert("close 4008".to_owned(), 4);
+            let (cpu, time) = (Duration::from_millis(600), Duration::from_secs(2));
+            outcome.loads.push(WorkerLoad { worker: 3, cpu, time, busiest: 0.4, ..WorkerLoad::default() });
+        }
+    }));
+    assert!(html.contains("7 readers stalled: 4 close 4008, 3 still open"), "{html}");
+    assert!(html.contains("3 used 30 % of a processor, at most 40 %"), "{html}");
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::io::{Write, stderr};
 use super::sparkline::sparkline;
 use super::{State, fit};
 use crate::numbers::{decimal, duration, grouped};
-use crate::scenario::Pace;
 use crate::series::Second;
 use crate::tally::Outcome;
 use crate::timeline::{CONNECT, DRAIN};
@@ -76,20 +75,17 @@ impl<W: Write> Watch for Live<W> {
 }
 
 fn lines(moment: Moment<'_>, state: &State, columns: usize) -> Vec<String> {
-    let Moment { plan, counts, .. } = moment;
-    let mut lines = vec![format!("{} {}", plan.kind.name(), plan.target), position(moment, state)];
-    let total = grouped(plan.connections_total() as u64);
+    let Moment { mix, counts, .. } = moment;
+    let mut lines = vec![format!("{} {}", mix.scenario(), mix.url), position(moment, state)];
+    let total = grouped(mix.connections_total() as u64);
     lines.push(row("connections", format!("{:>14}  of {total} opened", grouped(counts.opened))));
     let last = state.last.as_ref().filter(|second| second.phase != CONNECT);
-    if plan.pace.is_some() {
+    if mix.sends() {
         let per_second = |count: fn(&Second) -> u64| {
             let rate = last.map(|second| count(second) as f64 / second.seconds.max(0.001));
             rate.map_or_else(|| "-".to_owned(), decimal)
         };
-        let asked = match plan.pace {
-            Some(Pace::Open { rate }) => format!("  of {} asked", decimal(rate)),
-            _ => String::new(),
-        };
+        let asked = mix.target_rate().map_or(String::new(), |rate| format!("  of {} asked", decimal(rate)));
         let (sent, received) = (per_second(|second| second.sent), per_second(|second| second.received));
         lines.push(row("sent", format!("{:>14}  {sent} per second{asked}", grouped(counts.sent))));
         lines.push(row("received", format!("{:>14}  {received} per second", grouped(counts.received))));
@@ -116,15 +112,16 @@ fn row(name: &str, rest: String) -> String {
 }
 
 /// The bar, and where in the run we are.
-fn position(Moment { plan, window, now, counts }: Moment<'_>, state: &State) -> String {
+fn position(Moment { mix, window, now, counts }: Moment<'_>, state: &State) -> String {
     let (part, text) = match window {
         None => {
-            let part = counts.opened as f64 / plan.connections_total().max(1) as f64;
+            let part = counts.opened as f64 / mix.connections_total().max(1) as f64;
             (part, CONNECT.to_owned())
         }
         Some(window) => {
-            let elapsed = now.since(window.start).min(plan.sending()).as_secs_f64();
-            let total = plan.sending().as_secs_f64();
+            let sending = mix.course().sending();
+            let elapsed = now.since(window.start).min(sending).as_secs_f64();
+            let total = sending.as_secs_f64();
             let last = state.last.as_ref().map_or("", |second| second.phase.as_str());
             let phase = if now >= window.end { DRAIN } else { last };
             (elapsed / total, format!("{elapsed:.1} of {total:.1} s  {phase}"))

@@ -62,6 +62,7 @@ struct State {
     duplicated: u64,
     reordered: u64,
     corrupted: u64,
+    misdelivered: u64,
 }
 
 impl State {
@@ -71,6 +72,7 @@ impl State {
         self.duplicated += second.duplicated;
         self.reordered += second.reordered;
         self.corrupted += second.corrupted;
+        self.misdelivered += second.misdelivered;
         if let Some(latency) = second.latency_us {
             self.p99_us.push_back(latency.p99);
             self.p99_us.drain(..self.p99_us.len().saturating_sub(SPARKLINE_SECONDS));
@@ -85,6 +87,7 @@ impl State {
             ("duplicated", self.duplicated),
             ("reordered", self.reordered),
             ("corrupted", self.corrupted),
+            ("misdelivered", self.misdelivered),
         ];
         let connections = self.failures.iter().map(|(kind, failure)| (kind, failure.count));
         messages.into_iter().chain(connections).filter(|&(_, count)| count > 0).collect()

@@ -7,27 +7,28 @@ use super::*;
 use crate::cli::Cli;
 use crate::failure::Failure;
 use crate::handover::Interval;
-use crate::plan::Plan;
+use crate::mix::Mix;
 use crate::schedule::window;
 use crate::series::Series;
 use crate::shared::Counts;
 use crate::timeline::Timeline;
 use crate::watch::Moment;
 
-fn plan() -> Plan {
+fn mix() -> Mix {
     Cli::parse_from(["loadgen", "fanout", "ws://127.0.0.1:1/topics/a", "-c", "1000", "-R", "200", "-d", "4s"])
         .into_plan()
         .unwrap()
+        .into()
 }
 
 /// Shows a run of three seconds whose latency grows by a millisecond in each.
 fn show(watch: &mut dyn Watch) {
-    let plan = plan();
+    let mix = mix();
     let window = window(Time::ZERO, Duration::from_secs(4));
     let counts = |part: u64| Counts { opened: 1_001, failed: 1, sent: 200 * part, received: 200_000 * part };
-    let moment = |window, now, counts| Moment { plan: &plan, window, now, counts };
+    let moment = |window, now, counts| Moment { mix: &mix, window, now, counts };
     watch.tick(moment(None, Time::ZERO, Counts { opened: 500, ..Counts::default() }));
-    let mut series = Series::new(1, Timeline::of_window(window));
+    let mut series = Series::new(1, Timeline::sending(mix.course(), window.start));
     for second in 1..=3 {
         let mut outcome = Box::<Outcome>::default();
         (outcome.tally.sent, outcome.tally.received, outcome.tally.lost) = (200, 200_000, second - 1);

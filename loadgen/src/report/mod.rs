@@ -9,20 +9,25 @@ use serde::{Deserialize, Serialize};
 use crate::latency::{Latency, Quantiles};
 use crate::limits::{SCHEDULE_LAG_MAX, SCHEDULE_LAG_PART_MAX};
 use crate::merge::Merged;
-use crate::numbers::{decimal, grouped};
+use crate::mix::Mix;
 use crate::origin::Origin;
-use crate::plan::{Kind, Plan};
+use crate::plan::Plan;
 use crate::scenario::Pace;
-
+use crate::self_check::WorkerLoad;
 use crate::series::{PhaseTotal, Second, Series};
 use crate::server_watch::ServerReport;
 use crate::tally::{Limit, Outcome, Tally};
 use crate::threshold::{Judgement, Threshold};
 
+mod mixed;
+mod set_up;
+pub mod tables;
 mod text;
 mod verdict;
+mod words;
 
 pub use verdict::{EXIT_INTERNAL, EXIT_USAGE, Verdict};
+pub use words::Words;
 
 /// Version of the JSON object. Fields may be added under the same version.
 const SCHEMA: u32 = 2;
@@ -33,9 +38,12 @@ const SCHEMA: u32 = 2;
 pub struct Report {
     /// Version of this layout.
     pub schema: u32,
-    /// Where, when and how the run was made.
+    /// Where, when and how the run was made; not repeated in a population's.
     pub origin: Origin,
-    /// `echo`, `fanout` or `idle`.
+    /// Of a population: its name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// `echo`, `fanout` and so on; `mixed` if there are populations.
     pub scenario: String,
     /// The server.
     pub url: String,
@@ -61,11 +69,12 @@ pub struct Report {
     pub dropped: u64,
     /// Worker threads.
     pub threads: usize,
-    /// Bytes of each message.
-    pub payload_bytes: usize,
+    /// Bytes of each message; `None` if they are not the same in all populations.
+    pub payload_bytes: Option<usize>,
     /// Unanswered messages per sender; closed loop only.
     pub in_flight: Option<u32>,
-    /// Messages per second that were asked for; open loop only.
+    /// Messages per second that were asked for, in the mean over what was measured; open
+    /// loop only.
     pub target_rate: Option<f64>,
     /// From the first message to the last.
     pub seconds: f64,
@@ -121,8 +130,15 @@ pub struct Report {
     pub phases: Vec<PhaseReport>,
     /// What was counted in each second.
     pub series: Vec<Second>,
-    #[serde(skip)]
-    notes: Vec<String>,
+    /// What loadgen's own threads had to do. Older reports do not say.
+    #[serde(default)]
+    pub workers: Vec<WorkerReport>,
+    /// What else a reader should know.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// A report of each, if several populations ran at the same time.
+    #[serde(default)]
+    pub populations: Vec<Report>,
 }
 
 /// One phase of a run.
@@ -130,12 +146,22 @@ pub struct Report {
 pub struct PhaseReport {
     /// Its name.
     pub phase: String,
+    /// Its messages are in the figures.
+    #[serde(default)]
+    pub measured: bool,
     /// How long it lasted.
     pub seconds: f64,
+    /// Messages per second that were asked for at its beginning and at its end; open loop
+    /// only.
+    #[serde(default)]
+    pub asked: Option<(f64, f64)>,
     /// Messages sent, measured or not.
     pub sent: u64,
     /// Messages received intact, measured or not.
     pub received: u64,
+    /// What went wrong in it: messages and connections.
+    #[serde(default)]
+    pub faults: u64,
     /// Latency of the measured messages that arrived in it.
     pub latency_us: Option<Quantiles>,
     /// The same from the actual send; open loop only.
@@ -144,12 +170,16 @@ pub struct PhaseReport {
 
 impl PhaseReport {
     fn new(PhaseTotal { phase, seconds, outcome }: &PhaseTotal) -> Self {
-        let Tally { latency, service, .. } = &outcome.tally;
+        let Tally { latency, service, lost, duplicated, reordered, corrupted, misdelivered, .. } = &outcome.tally;
+        let messages = lost + duplicated + reordered + corrupted + misdelivered;
         Self {
-            phase: phase.name.to_owned(),
+            phase: phase.name.to_string(),
+            measured: phase.measured,
             seconds: *seconds,
+            asked: None,
             sent: outcome.tally.sent_total(),
             received: outcome.tally.received_total(),
+            faults: messages + outcome.connections.failures.total(),
             latency_us: latency.quantiles(),
             service_us: service.quantiles(),
         }
@@ -168,6 +198,37 @@ pub struct Invalid {
 impl Invalid {
     fn new(limit: &Limit) -> Self {
         Self { reason: limit.name().to_owned(), text: limit.to_string() }
+    }
+}
+
+/// What one of loadgen's threads had to do while messages were measured.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct WorkerReport {
+    /// Number of the thread.
+    pub worker: usize,
+    /// Processor time that it used, in seconds.
+    pub cpu_seconds: f64,
+    /// The same as a part of the time, 0 to 1.
+    pub cpu_part: f64,
+    /// That part in the busiest second.
+    pub cpu_part_max: f64,
+    /// The greatest part of a second in which it ran, or was ready and had no processor.
+    pub ready_part_max: f64,
+    /// Messages that found earlier ones still waiting for room in their socket.
+    pub blocked_messages: u64,
+}
+
+impl WorkerReport {
+    fn new(load: &WorkerLoad) -> Self {
+        let (cpu_seconds, seconds) = (load.cpu.as_secs_f64(), load.time.as_secs_f64());
+        Self {
+            worker: load.worker,
+            cpu_seconds,
+            cpu_part: if seconds > 0.0 { cpu_seconds / seconds } else { 0.0 },
+            cpu_part_max: load.busiest,
+            ready_part_max: load.shortest,
+            blocked_messages: load.blocked_messages,
+        }
     }
 }
 
@@ -215,15 +276,11 @@ impl Report {
         let mut report = Self {
             schema: SCHEMA,
             origin: Origin::default(),
+            name: None,
             scenario: plan.kind.name().to_owned(),
             url: plan.target.to_string(),
-            mode: match plan.pace {
-                Some(Pace::Open { .. }) => "open loop, latency from intended send",
-                Some(Pace::Closed { .. }) => "closed loop, service time",
-                None => "connections held, no messages",
-            }
-            .to_owned(),
-            set_up: set_up(plan),
+            mode: set_up::mode(plan).to_owned(),
+            set_up: set_up::set_up(plan),
             verdict: Verdict::Ok,
             invalid,
             thresholds: Vec::new(),
@@ -233,15 +290,12 @@ impl Report {
             opened: connections.opened,
             dropped: connections.dropped,
             threads: plan.threads,
-            payload_bytes: plan.payload_bytes,
+            payload_bytes: Some(plan.payload_bytes),
             in_flight: match plan.pace {
                 Some(Pace::Closed { in_flight }) => Some(in_flight),
                 _ => None,
             },
-            target_rate: match plan.pace {
-                Some(Pace::Open { rate }) => Some(rate),
-                _ => None,
-            },
+            target_rate: plan.target_rate(),
             seconds,
             rate: per_second(tally.sent),
             received_rate: per_second(tally.received),
@@ -269,7 +323,9 @@ impl Report {
             histograms: Histograms::new(outcome),
             phases: Vec::new(),
             series: Vec::new(),
+            workers: outcome.loads.iter().map(WorkerReport::new).collect(),
             notes: Vec::new(),
+            populations: Vec::new(),
         };
         report.judge(&[], false);
         report
@@ -288,13 +344,12 @@ impl Report {
     /// Decides how the run went, by its own faults and by `fail_if`. With
     /// `allow_invalid` loadgen's own limits stay in the report and decide nothing.
     pub fn judge(&mut self, fail_if: &[Threshold], allow_invalid: bool) {
+        self.populations.iter_mut().for_each(|population| population.judge(&[], allow_invalid));
         self.thresholds = fail_if.iter().map(|threshold| threshold.judge(self)).collect();
-        let messages = self.lost + self.duplicated + self.reordered + self.corrupted + self.misdelivered;
-        let faults = messages + self.errors;
         let verdicts = [
             (self.opened == 0, Verdict::NotConnected),
             (!self.invalid.is_empty() && !allow_invalid, Verdict::Invalid),
-            (faults > 0, Verdict::Faults),
+            (self.faults() > 0, Verdict::Faults),
             (self.thresholds.iter().any(|threshold| threshold.failed), Verdict::ThresholdFailed),
         ];
         let first = verdicts.into_iter().find(|&(applies, _)| applies);
@@ -308,27 +363,32 @@ impl Report {
         self
     }
 
+    /// The same with the rates that the plan asks for in each phase.
+    pub fn with_asked(mut self, plan: &Plan) -> Self {
+        for phase in &mut self.phases {
+            phase.asked = plan.asked_in(&phase.phase);
+        }
+        self
+    }
+
     /// Why not one connection could be opened, and what to do.
-    pub fn why_not_connected(&self, plan: &Plan) -> String {
+    pub fn why_not_connected(&self, mix: &Mix) -> String {
         let what = self.error_examples.iter().map(|(kind, example)| format!("{kind}: {example}"));
         let what = what.collect::<Vec<_>>().join("; ");
         let refused = self.errors_by_kind.contains_key("connect refused");
         let advice = match refused {
-            true if plan.target.is_local_default() => "\nstart wsgate first: cargo run --release",
+            true if mix.plans().any(|plan| plan.target.is_local_default()) => {
+                "\nstart wsgate first: cargo run --release"
+            }
             true => "\nis the server running, and is the port right?",
             false => "",
         };
         format!("cannot connect to {}: {what}{advice}", self.url)
     }
 
-    /// Adds a line to the text: what to try next.
+    /// Adds a line of what else a reader should know.
     pub fn note(&mut self, text: String) {
         self.notes.push(text);
-    }
-
-    /// What was added to the text.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
     }
 
     /// One JSON object, on one line.
@@ -357,42 +417,11 @@ impl Report {
         out
     }
 
-    /// What `latency_us` is.
-    pub fn latency_name(&self) -> &'static str {
-        if self.target_rate.is_some() { "latency from intended send" } else { "service time" }
-    }
-
     /// Whether messages are sent in this scenario.
     pub fn sends(&self) -> bool {
-        self.target_rate.is_some() || self.in_flight.is_some()
+        let sends = |report: &Self| report.target_rate.is_some() || report.in_flight.is_some();
+        sends(self) || self.populations.iter().any(sends)
     }
-}
-
-fn set_up(plan: &Plan) -> String {
-    let many =
-        |count: usize, noun: &str| format!("{} {noun}{}", grouped(count as u64), if count == 1 { "" } else { "s" });
-    let mut parts = match plan.kind {
-        Kind::Fanout { publishers } | Kind::Slow { publishers, .. } => {
-            vec![many(plan.connections, "subscriber"), many(publishers, "publisher")]
-        }
-        _ => vec![many(plan.connections, "connection")],
-    };
-    parts.push(many(plan.threads, "thread"));
-    if plan.pace.is_some() {
-        parts.push(format!("{} bytes per message", grouped(plan.payload_bytes as u64)));
-    }
-    match plan.pace {
-        Some(Pace::Open { rate }) => parts.push(format!("open loop at {} per second", decimal(rate))),
-        Some(Pace::Closed { in_flight }) => parts.push(format!("closed loop, {in_flight} in flight")),
-        None => {}
-    }
-    parts.push(format!("{:.1} s", plan.duration.as_secs_f64()));
-    for (name, duration) in [("warm-up", plan.warm_up), ("cool-down", plan.cool_down)] {
-        if !duration.is_zero() {
-            parts.push(format!("{name} {:.1} s", duration.as_secs_f64()));
-        }
-    }
-    parts.join(", ")
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ fn a_newcomer_without_a_server_is_told_to_start_it() {
     outcome.connections.failures.add(&Failure::ConnectRefused);
     let advice = |arguments: &str| {
         let plan = plan(arguments);
-        Report::new(&plan, &outcome, 0.0).why_not_connected(&plan)
+        Report::new(&plan, &outcome, 0.0).why_not_connected(&plan.into())
     };
     assert!(advice("loadgen").contains("start wsgate first: cargo run --release"));
     assert!(advice("loadgen echo ws://10.0.0.1/").contains("is the server running"));
@@ -135,6 +135,56 @@ fn what_the_server_took_is_told_in_words() {
 }
 
 #[test]
+fn handshakes_and_returns_are_not_called_messages() {
+    let mut outcome = outcome(10, 1);
+    outcome.tally.service.record(1_000_000);
+    outcome.tally.schedule_lag.record(1_000);
+    outcome.connections.opened = 20;
+    let text = |arguments: &str| Report::new(&plan(arguments), &outcome, 1.0).to_text();
+    let churn = text("loadgen churn -R 10");
+    for part in
+        ["  connects ", "  handshakes ", "without a handshake", "handshake, intended connect", "connects began at most"]
+    {
+        assert!(churn.contains(part), "{part} in {churn}");
+    }
+    for part in ["message", "sent", "received", "reordered", "latency"] {
+        assert!(!churn.contains(part), "{part} in {churn}");
+    }
+    let storm = text("loadgen storm -c 10");
+    assert!(storm.contains("drop to served again") && !storm.contains("service time"), "{storm}");
+}
+
+#[test]
+fn loadgens_own_threads_are_told_of() {
+    let mut outcome = outcome(10, 0);
+    let load = WorkerLoad { cpu: Duration::from_millis(500), time: Duration::from_secs(2), ..WorkerLoad::default() };
+    outcome.loads = vec![load, WorkerLoad { worker: 1, cpu: Duration::from_secs(1), busiest: 0.75, ..load }];
+    let report = Report::new(&plan("loadgen echo -c 2 -t 2"), &outcome, 2.0);
+    let parts: Vec<_> = report.workers.iter().map(|worker| (worker.worker, worker.cpu_part)).collect();
+    assert_eq!(parts, [(0, 0.25), (1, 0.5)]);
+    let text = report.to_text();
+    assert!(text.contains("busiest thread (1) used 50 % of a processor, at most 75 %"), "{text}");
+}
+
+#[test]
+fn older_reports_are_read() {
+    let mut json: serde_json::Value = serde_json::from_str(&full().to_json()).unwrap();
+    let added = ["name", "workers", "notes", "populations"];
+    added.iter().for_each(|field| drop(json.as_object_mut().unwrap().remove(*field).unwrap()));
+    for (list, field) in [
+        ("series", "measured"),
+        ("series", "misdelivered"),
+        ("phases", "measured"),
+        ("phases", "faults"),
+        ("phases", "asked"),
+    ] {
+        json[list][0].as_object_mut().unwrap().remove(field).unwrap();
+    }
+    let read = Report::from_json(&json.to_string()).unwrap();
+    assert_eq!((read.sent, read.workers.len(), read.phases[0].faults), (10, 0, 0));
+}
+
+#[test]
 fn a_report_is_read_as_it_was_written() {
     let mut report = full();
     let read = Report::from_json(&report.to_json()).unwrap();
@@ -150,7 +200,7 @@ fn a_report_is_read_as_it_was_written() {
 fn the_document_names_every_field_of_the_json_object_and_no_other() {
     let mut fields = Vec::new();
     collect_fields("", &serde_json::from_str(&full().to_json()).unwrap(), &mut fields);
-    let document = include_str!("../../../docs/loadgen-json.md");
+    let document = include_str!("../../../docs/loadgen-json.md").split("\n## Comparisons").next().unwrap();
     let named = document.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let mut named: Vec<_> = named.map(|(name, _)| name.to_owned()).collect();
     fields.sort();
@@ -167,11 +217,13 @@ fn full() -> Report {
     outcome.connections.handshakes.record(1_000_000);
     outcome.connections.failures.add(&Failure::Disconnected);
     outcome.limits.push(Limit::BackPressure { messages: 5, part: 0.5 });
+    outcome.loads.push(WorkerLoad::default());
     let mut series = Series::new(1, Timeline::connecting());
     let until = Time(1_000_000_000);
     let interval = Interval { worker: 0, from: Time::ZERO, until, outcome: Box::new(outcome) };
     series.add(&interval, &mut |_, _| {});
     let mut report = Report::new(&plan("loadgen echo -c 1 -R 5"), &interval.outcome, 1.0).with_series(&series);
+    report.phases[0].asked = Some((5.0, 5.0));
     report.in_flight = Some(1);
     report.judge(&["p99 > 5ms".parse().unwrap()], false);
     let hosts = vec!["a".to_owned(), "b".to_owned()];
@@ -197,11 +249,14 @@ fn full() -> Report {
     });
     report.merged = Some(Merged { reports: 2, hosts, starts_apart: 0.1 });
     report.origin.label = Some("before".to_owned());
+    report.note("remarkable".to_owned());
+    report.name = Some("chat".to_owned());
+    report.populations = vec![report.clone()];
     report
 }
 
 /// Paths of all fields: `.` leads into an object, `[]` into the entries of a list.
-/// Maps are named by what they map.
+/// Maps are named by what they map, and populations have the fields of a report again.
 fn collect_fields(path: &str, value: &serde_json::Value, fields: &mut Vec<String>) {
     match value {
         serde_json::Value::Object(object)
@@ -212,6 +267,7 @@ fn collect_fields(path: &str, value: &serde_json::Value, fields: &mut Vec<String
                 collect_fields(&path, value, fields);
             }
         }
+        serde_json::Value::Array(_) if path == "populations" => fields.push(path.to_owned()),
         serde_json::Value::Array(list) if list.first().is_some_and(serde_json::Value::is_object) => {
             collect_fields(&format!("{path}[]"), &list[0], fields);
         }

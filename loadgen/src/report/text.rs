@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
 
-use super::Report;
+use super::{Report, tables};
 use crate::latency::Quantiles;
 use crate::numbers::{decimal, duration, grouped};
 
@@ -17,10 +17,9 @@ pub(super) fn write(out: &mut String, report: &Report) -> fmt::Result {
     write_counts(out, report)?;
     writeln!(out)?;
     write_latencies(out, report)?;
-    if let (Some(p99), Some(max)) = (report.schedule_lag_us, report.schedule_lag_max_us) {
-        writeln!(out)?;
-        writeln!(out, "  messages left at most {} after their time (p99: {})", duration(max), duration(p99))?;
-    }
+    write_table(out, &tables::populations(report))?;
+    write_table(out, &tables::phases(report))?;
+    write_own(out, report)?;
     if let Some(server) = &report.server {
         writeln!(out, "\n  server: {}", server.names())?;
         server.lines().iter().try_for_each(|(name, line)| writeln!(out, "    {name:<16}{line}"))?;
@@ -38,42 +37,97 @@ pub(super) fn write(out: &mut String, report: &Report) -> fmt::Result {
         writeln!(out, "  storm {}: all served again after {seconds:.2} s", storm + 1)?;
     }
     if report.stalled > 0 {
-        let ends = report.stalled_by_end.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>();
-        let open = report.stalled - report.stalled_by_end.values().sum::<u64>();
-        let ends = ends.into_iter().chain([format!("{open} still open")]).collect::<Vec<_>>().join(", ");
-        writeln!(out, "  {} readers stalled: {ends}", report.stalled)?;
+        writeln!(out, "  {}", report.stalled_text())?;
     }
     for note in &report.notes {
-        writeln!(out, "\n{note}")?;
+        writeln!(out, "\n  {note}")?;
+    }
+    Ok(())
+}
+
+/// What loadgen itself had to do.
+fn write_own(out: &mut String, report: &Report) -> fmt::Result {
+    let noun = report.words().noun;
+    if let (Some(p99), Some(max)) = (report.schedule_lag_us, report.schedule_lag_max_us) {
+        let verb = if noun == "connects" { "began" } else { "left" };
+        writeln!(out)?;
+        writeln!(out, "  {noun} {verb} at most {} after their time (p99: {})", duration(max), duration(p99))?;
+    }
+    let busiest = report.workers.iter().max_by(|a, b| a.cpu_part.total_cmp(&b.cpu_part));
+    if let Some(worker) = busiest.filter(|worker| worker.cpu_part > 0.0) {
+        let [mean, max] = [worker.cpu_part, worker.cpu_part_max].map(|part| part * 100.0);
+        let number = worker.worker;
+        writeln!(out, "  loadgen's busiest thread ({number}) used {mean:.0} % of a processor, at most {max:.0} %")?;
+    }
+    Ok(())
+}
+
+/// Rows of populations, or of phases.
+fn write_table(out: &mut String, rows: &[tables::Row]) -> fmt::Result {
+    let Some(first) = rows.first() else { return Ok(()) };
+    let width = |text: fn(&tables::Row) -> &str, head: &str| {
+        rows.iter().map(|row| text(row).chars().count()).chain([head.len()]).max().unwrap_or(0)
+    };
+    let phase_head = if first.phase.is_some() { "phase" } else { "" };
+    let phases = width(|row| row.phase.as_deref().unwrap_or_default(), phase_head);
+    let names = width(|row| &row.population, "population");
+    let what = width(|row| &row.what, "");
+    writeln!(out)?;
+    let mut line = |phase: &str, name: &str, about: &str, figures: &[&str]| {
+        write!(
+            out,
+            "  {phase:<phases$}{:gap$}{name:<names$}  {about:>what$}",
+            "",
+            gap = if phases > 0 { 2 } else { 0 }
+        )?;
+        figures.iter().try_for_each(|figure| write!(out, "{figure:>11}"))?;
+        writeln!(out)
+    };
+    line(phase_head, "population", "", &tables::HEADS)?;
+    let mut last = "";
+    for row in rows {
+        // A phase is named once.
+        let phase = row.phase.as_deref().unwrap_or_default();
+        let shown = if phase == last { "" } else { phase };
+        line(shown, &row.population, &row.what, &row.figures.each_ref().map(String::as_str))?;
+        last = phase;
     }
     Ok(())
 }
 
 fn write_counts(out: &mut String, report: &Report) -> fmt::Result {
     let asked = grouped(report.connections as u64);
+    // They come and go.
+    let at_once = format!("opened, at most {asked} at once");
+    let comes_and_goes = |report: &Report| report.scenario == "churn";
     let remark = match report.opened.cmp(&(report.connections as u64)) {
+        _ if comes_and_goes(report) || report.populations.iter().any(comes_and_goes) => at_once,
         Ordering::Less => format!("of {asked} opened (of those asked for)"),
         Ordering::Equal => format!("of {asked} opened"),
-        // They come and go.
-        Ordering::Greater => format!("opened, at most {asked} at once"),
+        Ordering::Greater => at_once,
     };
     row(out, "connections", report.opened, &remark)?;
     if report.dropped > 0 {
         row(out, "dropped", report.dropped, "ended before the run did")?;
     }
     if report.sends() {
-        row(out, "sent", report.sent, &format!("{} per second", decimal(report.rate)))?;
-        row(out, "received", report.received, &format!("{} per second", decimal(report.received_rate)))?;
-        row(out, "lost", report.lost, "")?;
-        row(out, "duplicated", report.duplicated, "")?;
-        row(out, "reordered", report.reordered, "")?;
-        row(out, "corrupted", report.corrupted, "")?;
+        let words = report.words();
+        let lost = if words.noun == "connects" { "without a handshake" } else { "" };
+        row(out, words.sent, report.sent, &format!("{} per second", decimal(report.rate)))?;
+        row(out, words.received, report.received, &format!("{} per second", decimal(report.received_rate)))?;
+        row(out, "lost", report.lost, lost)?;
+        if report.scenario != "churn" {
+            row(out, "duplicated", report.duplicated, "")?;
+            row(out, "reordered", report.reordered, "")?;
+            row(out, "corrupted", report.corrupted, "")?;
+        }
     }
     if report.misdelivered > 0 {
         row(out, "misdelivered", report.misdelivered, "messages that reached a subscriber of another topic")?;
     }
     if report.foreign > 0 {
-        row(out, "foreign", report.foreign, "messages that were not of this run, ignored")?;
+        let other = if report.populations.is_empty() { "this run" } else { "the population" };
+        row(out, "foreign", report.foreign, &format!("messages that were not of {other}, ignored"))?;
     }
     row(out, "errors", report.errors, "")?;
     for (kind, count) in &report.errors_by_kind {
@@ -85,11 +139,9 @@ fn write_counts(out: &mut String, report: &Report) -> fmt::Result {
 
 fn write_latencies(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "{:>39}{:>10}{:>10}{:>10}{:>10}{:>10}", "p50", "p90", "p99", "p99.9", "p99.99", "max")?;
-    let rows = [
-        (report.latency_name(), report.latency_us),
-        ("latency from actual send", report.service_us),
-        ("handshake", report.handshake_us),
-    ];
+    let words = report.words();
+    let rows =
+        [(words.latency, report.latency_us), (words.service, report.service_us), ("handshake", report.handshake_us)];
     for (name, quantiles) in rows {
         if let Some(quantiles) = quantiles {
             write_quantiles(out, name, quantiles)?;

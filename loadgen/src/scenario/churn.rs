@@ -10,8 +10,8 @@ use std::time::Duration;
 use wsgate::time::Time;
 
 use super::{Leave, Scenario};
+use crate::course::Course;
 use crate::payload::Stamp;
-use crate::profile::Profile;
 use crate::schedule::{Arrivals, Schedule, Share, Window};
 use crate::tally::Tally;
 
@@ -21,6 +21,7 @@ pub struct Churn {
     share: Share,
     rate: f64,
     arrivals: Arrivals,
+    course: Course,
     /// How long a connection stays when it is open.
     stay: Duration,
     /// Members that are not connected.
@@ -44,6 +45,7 @@ impl Churn {
             share,
             rate,
             arrivals,
+            course: Course::default(),
             stay,
             free: (0..members).rev().collect(),
             stamps: vec![nothing; members],
@@ -53,6 +55,12 @@ impl Churn {
             schedule: None,
             tally: Tally::default(),
         }
+    }
+
+    /// The same with the load of that course.
+    pub fn over(mut self, course: Course) -> Self {
+        self.course = course;
+        self
     }
 }
 
@@ -78,7 +86,7 @@ impl Scenario for Churn {
 
     fn start(&mut self, window: Window) {
         self.window = Some(window);
-        self.schedule = Some(Schedule::new(window, Profile::constant(self.rate), self.arrivals, self.share));
+        self.schedule = Some(Schedule::new(window, self.course.profile(self.rate), self.arrivals, self.share));
     }
 
     fn stop(&mut self, now: Time) {

@@ -3,9 +3,9 @@
 use wsgate::time::Time;
 
 use super::{Pace, Scenario};
+use crate::course::Course;
 use crate::order::{Arrival, Tracker};
 use crate::payload::{Payload, Reading, SEQUENCE_MAX, Stamp};
-use crate::profile::Profile;
 use crate::schedule::{Arrivals, Schedule, Share, Window};
 use crate::tally::Tally;
 
@@ -16,6 +16,7 @@ pub struct Echo {
     share: Share,
     pace: Pace,
     arrivals: Arrivals,
+    course: Course,
     members: Vec<Member>,
     live: usize,
     window: Option<Window>,
@@ -50,6 +51,7 @@ impl Echo {
             share,
             pace,
             arrivals,
+            course: Course::default(),
             members,
             live: 0,
             window: None,
@@ -58,6 +60,12 @@ impl Echo {
             outstanding: 0,
             tally: Tally::default(),
         }
+    }
+
+    /// The same with the load of that course.
+    pub fn over(mut self, course: Course) -> Self {
+        self.course = course;
+        self
     }
 
     fn stamp(&mut self, member: usize, intended: Time, now: Time) -> Option<Stamp> {
@@ -107,7 +115,7 @@ impl Scenario for Echo {
         self.window = Some(window);
         match self.pace {
             Pace::Open { rate } => {
-                let profile = Profile::constant(rate);
+                let profile = self.course.profile(rate);
                 self.schedule = Some(Schedule::new(window, profile, self.arrivals, self.share));
             }
             Pace::Closed { in_flight } => self.opening = 0..u64::from(in_flight) * self.members.len() as u64,

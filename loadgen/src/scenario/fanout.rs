@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wsgate::time::Time;
 
 use super::{Pace, Scenario};
+use crate::course::Course;
 use crate::failure::Failure;
 use crate::limits::DELIVERY_PATIENCE;
 use crate::order::{Arrival, Tracker};
 use crate::payload::{Payload, Reading, SEQUENCE_MAX, Stamp};
-use crate::profile::Profile;
 use crate::schedule::{Arrivals, Schedule, Share, Window};
 use crate::tally::Tally;
 
@@ -95,6 +95,7 @@ pub struct Fanout {
     payload: Payload,
     pace: Pace,
     arrivals: Arrivals,
+    course: Course,
     subscriber_share: Share,
     /// Subscribers of the run with lower numbers stall: they read nothing while messages
     /// are sent, and nothing is expected of them.
@@ -163,6 +164,7 @@ impl Fanout {
             payload,
             pace,
             arrivals,
+            course: Course::default(),
             subscriber_share,
             stalled: 0,
             publisher_share,
@@ -180,6 +182,12 @@ impl Fanout {
             publisher_next: 0,
             tally: Tally::default(),
         }
+    }
+
+    /// The same with the load of that course.
+    pub fn over(mut self, course: Course) -> Self {
+        self.course = course;
+        self
     }
 
     /// The same with readers that stall: the first `count` subscribers of the run.
@@ -318,7 +326,7 @@ impl Scenario for Fanout {
     fn start(&mut self, window: Window) {
         self.window = Some(window);
         if let Pace::Open { rate } = self.pace {
-            let profile = Profile::constant(rate);
+            let profile = self.course.profile(rate);
             self.schedule = Some(Schedule::new(window, profile, self.arrivals, self.publisher_share));
         }
     }

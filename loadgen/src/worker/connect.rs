@@ -80,9 +80,9 @@ impl Worker {
 
     /// Begins to connect; the slot. `publisher` goes on with what waits.
     fn open(&mut self, member: usize, publisher: Option<Publisher>) -> Result<usize, Failure> {
-        let Setup { plan, address, publish_address, clock, poll, connector, reporter, .. } = &mut self.setup;
-        let (number, publishes) = plan.client(reporter.worker, member);
-        let values = plan.values(reporter.worker, member);
+        let Setup { plan, addresses, clock, poll, connector, number: worker, .. } = &mut self.setup;
+        let (number, publishes) = plan.client(*worker, member);
+        let values = plan.values(*worker, member);
         let request = if publishes { &plan.publisher_request } else { &plan.request };
         let source = (!plan.sources.is_empty()).then(|| plan.sources[number % plan.sources.len()]);
         let mut out = self.spares.pop().unwrap_or_default();
@@ -95,14 +95,14 @@ impl Worker {
             let table = &plan.speech.table;
             Peer::WebSocket(Client::new(request, values, table, &mut out, &mut self.tools.random))
         };
-        let address = if over_http { publish_address } else { address };
+        let address = if over_http { addresses.publish } else { addresses.clients };
         let begun = clock.now();
         let mut tls = plan.tls.as_ref().filter(|_| !over_http).map(TlsPlan::connect).transpose()?;
         if let Some(tls) = &mut tls {
             tls.begin(&mut self.tools.buffers)?;
         }
         let receive_buffer = plan.stalls(number).then_some(STALLED_BUFFER_BYTES);
-        let mut connection = Connection::connect(begun, *address, source, receive_buffer, peer, out, tls)?;
+        let mut connection = Connection::connect(begun, address, source, receive_buffer, peer, out, tls)?;
         connection.member = member;
         (connection.values, connection.publishes) = (values, publishes);
         let entry = self.connections.vacant_entry();

@@ -7,7 +7,6 @@
 //! `Worker::turn` has the steps; `receive`, `send` and `connect` are what they do.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -29,6 +28,7 @@ use crate::limits::{
 use crate::payload::Payload;
 use crate::plan::Plan;
 use crate::random::Random;
+use crate::run::Addresses;
 use crate::scenario::{Pace, Scenario};
 use crate::schedule::Window;
 use crate::self_check::SelfCheck;
@@ -48,12 +48,12 @@ const NO_SLOT: u32 = u32::MAX;
 
 /// What a worker is made of.
 pub struct Setup {
-    /// The run.
+    /// What its population does.
     pub plan: Arc<Plan>,
-    /// The server.
-    pub address: SocketAddr,
-    /// Where publishers without a WebSocket connect to.
-    pub publish_address: SocketAddr,
+    /// Number of the worker in its population; [`Reporter::worker`] is that in the run.
+    pub number: usize,
+    /// The servers.
+    pub addresses: Addresses,
     /// The run's clock.
     pub clock: Clock,
     /// The run's messages.
@@ -64,13 +64,13 @@ pub struct Setup {
     pub connector: Connector,
     /// The event queue, on which [`WAKE`] is registered.
     pub poll: Poll,
-    /// One waker per worker.
+    /// One waker per worker of the population.
     pub wakers: Arc<[Waker]>,
     /// Orders of the main thread.
     pub commands: Receiver<Command>,
     /// The way back.
     pub reporter: Reporter,
-    /// All workers' counters.
+    /// The counters of all workers of the run.
     pub counters: Arc<[Counters]>,
     /// The way of what was counted to the main thread.
     pub handover: Handover,
@@ -158,9 +158,8 @@ struct Worker {
 
 impl Worker {
     fn new(setup: Setup) -> io::Result<Self> {
-        let number = setup.reporter.worker;
         let plan = &setup.plan;
-        let members = plan.connection_share(number).local_senders() + plan.publisher_share(number).local_senders();
+        let members = plan.members(setup.number);
         let in_flight = match plan.pace {
             Some(Pace::Closed { in_flight }) => in_flight as usize,
             _ => 1,
@@ -178,7 +177,7 @@ impl Worker {
             unread: Vec::new(),
             unsent_bytes_max: UNSENT_BYTES_MAX + (in_flight + 1) * (plan.payload_bytes + 16),
             send_at: None,
-            self_check: SelfCheck::new(number),
+            self_check: SelfCheck::new(setup.reporter.worker),
             reads_all: false,
             outcome: Outcome::default(),
             setup,
@@ -206,10 +205,10 @@ impl Worker {
             }
         }
         // 3. Tell the other workers what was delivered.
-        let Setup { scenario, wakers, reporter, .. } = &mut self.setup;
+        let Setup { scenario, wakers, number, .. } = &mut self.setup;
         scenario.turn_done(&mut |worker| {
             // This worker is awake; one that cannot be woken has ended.
-            if worker != reporter.worker {
+            if worker != *number {
                 let _ = wakers[worker].wake();
             }
         });
@@ -252,7 +251,8 @@ impl Worker {
                 Command::Start(window) => {
                     self.setup.scenario.start(window);
                     self.self_check.start(&window);
-                    self.setup.handover.follow(Timeline::of_window(window), self.setup.clock.now());
+                    let timeline = Timeline::sending(&self.setup.plan.course, window.start);
+                    self.setup.handover.follow(timeline, self.setup.clock.now());
                     self.phase = Phase::Running(window);
                 }
                 Command::Stop => {
