@@ -404,6 +404,16 @@ mod tests {
     }
 
     #[test]
+    fn no_population_takes_the_place_of_other_figures() {
+        assert!(
+            ["server", "service", "lag", "handshake", "a.b", "1st", ""].iter().all(|name| !is_population_name(name))
+        );
+        assert!(is_population_name("rooms") && is_population_name("servers"));
+        assert!("server.rss > 1".parse::<Threshold>().unwrap().needs_server());
+        assert!(!"rooms.p99 > 1s".parse::<Threshold>().unwrap().needs_server());
+    }
+
+    #[test]
     fn only_a_target_needs_a_rate() {
         let needs = |text: &str, of| text.parse::<Threshold>().unwrap().needs_rate(of);
         assert!(needs("rate < 0.99 * target", None) && !needs("rate < 0.99 * target", Some("chat")));
