@@ -295,6 +295,8 @@ pub struct ShardStats {
     pub envelopes_out: Cell,
     /// Times that another thread had to be woken for them.
     pub wakes: Cell,
+    /// Gauge: bytes published that not all subscribers here have been offered.
+    pub log_bytes: Cell,
     /// Gauge: bytes that wait because another shard's mailbox is full.
     pub overflow_bytes: Cell,
     /// Turns of the loop, by the time they took.

@@ -388,6 +388,7 @@ fn metrics_are_open_metrics_and_complete() {
         "drain_left",
         "drain_phase",
         "kernel_tcp_bytes",
+        "log_bytes",
         "overflow_bytes",
         "queue_bytes",
         "queue_memory_bytes",

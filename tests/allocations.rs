@@ -472,7 +472,7 @@ fn an_idle_topic_holds_few_bytes() {
             driver.leave(id);
         }
     });
-    assert_about("an idle topic beside its name", topics - empty - 32, 154);
+    assert_about("an idle topic beside its name", topics - empty - 32, 162);
 }
 
 #[test]

@@ -3,9 +3,13 @@
 
 mod common;
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use common::{Client, PATIENCE, RawClient, TestServer, masked, unmasked};
+use rustix::event::{PollFd, PollFlags, poll};
+use wsgate::limits::RECEIVE_BUFFER_BYTES;
 use wsgate::stats::CloseReason;
 
 fn closes(server: &TestServer, reason: CloseReason) -> u64 {
@@ -304,6 +308,58 @@ fn mailboxes_that_are_always_full_delay_and_lose_nothing() {
         assert!(order == first, "two subscribers saw different orders");
     }
     server.wait_until("no overflow is left", |server| server.sum(|stats| &stats.overflow_bytes) == 0);
+}
+
+/// Everybody reads, so nobody is slow; but one message in is 300 out, and eight publishers
+/// send as fast as they can.
+#[test]
+fn publishers_wait_for_the_flush_of_what_was_published() {
+    const BOUND: usize = 64 * 1024;
+    const PUBLISHERS: usize = 8;
+    const MESSAGES: u64 = 1_000;
+    let server = TestServer::with(|config| {
+        config.shards = 1;
+        config.limits.overflow_bytes_max = BOUND;
+        config.limits.queue_bytes_max = 64 << 20;
+    });
+    let subscribers: Vec<_> = (0..300).map(|_| server.raw_open("/topics/busy").0).collect();
+    let publishers: Vec<_> = (0..PUBLISHERS).map(|_| server.raw_open("/topics/busy?subscribe=off").0).collect();
+    let frame = masked(0x82, &[0; 20_000]);
+    let most = std::cell::Cell::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| read_all(&subscribers));
+        for mut publisher in &publishers {
+            let frame = &frame;
+            // Until the end of the test closes it.
+            scope.spawn(move || while publisher.write_all(frame).is_ok() {});
+        }
+        server.wait_until("many are published", |server| {
+            most.set(most.get().max(server.sum(|stats| &stats.log_bytes) as usize));
+            server.sum(|stats| &stats.published) >= MESSAGES
+        });
+        publishers.iter().chain(&subscribers).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+    });
+    // Each has one read accepted before it pauses, and one in the turn that went over the bound.
+    let allowed = BOUND + 2 * PUBLISHERS * RECEIVE_BUFFER_BYTES;
+    let most = most.get();
+    assert!(most <= allowed, "{most} bytes wait for their flush, {allowed} may");
+    assert_eq!(closes(&server, CloseReason::SlowConsumer), 0);
+}
+
+/// Reads whatever comes until all have ended.
+fn read_all(streams: &[TcpStream]) {
+    let mut buffer = vec![0; 256 * 1024];
+    let mut open: Vec<_> = streams.iter().collect();
+    while !open.is_empty() {
+        let mut polled: Vec<_> = open.iter().map(|stream| PollFd::new(*stream, PollFlags::IN)).collect();
+        poll(&mut polled, None).expect("polling works");
+        let ready: Vec<_> = polled.iter().map(|polled| !polled.revents().is_empty()).collect();
+        let mut ready = ready.into_iter();
+        open.retain(|stream| {
+            let mut stream: &TcpStream = stream;
+            !ready.next().unwrap_or(false) || stream.read(&mut buffer).is_ok_and(|n| n > 0)
+        });
+    }
 }
 
 /// The limit on what waits for a connection does not forbid one message that is larger.

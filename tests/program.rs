@@ -96,7 +96,10 @@ fn the_check_of_a_configuration_finds_certificates_that_cannot_be_used() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stdout(&output).contains("absent.pem"), "what is in force: {}", stdout(&output));
     let words = stderr(&output);
-    assert!(words.starts_with("wsgate: cannot serve TLS (tls.certificates): cannot read absent.pem: No such file"), "{words}");
+    assert!(
+        words.starts_with("wsgate: cannot serve TLS (tls.certificates): cannot read absent.pem: No such file"),
+        "{words}"
+    );
 }
 
 #[test]

@@ -120,8 +120,8 @@ pub struct Limits {
     pub topics_idle_max: usize,
     /// Entries of the ring from one shard to another.
     pub mailbox_entries: usize,
-    /// Bytes of messages waiting for another shard's full ring above which publishing
-    /// pauses.
+    /// Published bytes waiting for another shard's full ring or for their flush above which
+    /// publishing pauses.
     pub overflow_bytes_max: usize,
     /// Bytes that may wait for all connections together.
     pub queue_bytes_total_max: usize,

@@ -291,8 +291,8 @@ pub static SETTINGS: &[Setting] = &[
         key: "limits.overflow_bytes_max",
         kind: bytes(64 * KIB, GIB),
         default: "16 MiB",
-        help: "Messages waiting for another shard's full ring above which publishing pauses.",
-        reason: "What was accepted is kept; publishers wait, or get 503 over HTTP.",
+        help: "Published bytes waiting for another shard's full ring or for their flush above which publishing pauses.",
+        reason: "What was accepted is kept; publishers wait, or get 503 over HTTP. In the whole process.",
     },
     Setting {
         key: "limits.queue_bytes_total_max",

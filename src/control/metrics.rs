@@ -66,7 +66,7 @@ const COUNTERS: [Number; 26] = [
 ];
 
 /// Numbers that go up and down.
-const GAUGES: [Number; 13] = [
+const GAUGES: [Number; 14] = [
     ("connections", "Connections open, in any state", |s| &s.connections),
     ("topics", "Topics in the table, those without subscribers included", |s| &s.topics),
     ("subscriptions", "Subscriptions of clients", |s| &s.subscriptions),
@@ -80,6 +80,7 @@ const GAUGES: [Number; 13] = [
     ("compression_memory_bytes", "Memory of what compresses and inflates, that of connections included", |s| {
         &s.compression_memory_bytes
     }),
+    ("log_bytes", "Bytes published that not all subscribers have been offered", |s| &s.log_bytes),
     ("overflow_bytes", "Bytes waiting because another shard's mailbox is full", |s| &s.overflow_bytes),
     ("drain_phase", "Going down: 0 no, 1 announced, 2 and 3 listeners close, 4 connections are told to go", |s| {
         &s.drain_phase

@@ -43,7 +43,8 @@ pub struct ControlSettings {
     pub process: Arc<ProcessStats>,
     /// Largest body, in bytes.
     pub body_bytes_max: usize,
-    /// Bytes of overflow in the process above which publishing is refused.
+    /// Bytes that wait for a mailbox or their flush, in the process, above which publishing
+    /// is refused.
     pub overflow_bytes_max: u64,
     /// How the gateway goes down.
     pub drain: DrainPlan,

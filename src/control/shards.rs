@@ -221,7 +221,7 @@ impl Task {
                     return;
                 }
                 let owner = Address::Shard(owner_of(&topic, self.count, self.hash_seed));
-                if post.is_full(owner) || post.overflow_bytes_total() > self.overflow_bytes_max {
+                if post.is_full(owner) || post.waiting_bytes_total() > self.overflow_bytes_max {
                     // The handler may be gone; then nobody wants to know.
                     let _ = answer.send(Err(PublishError::Busy));
                     return;

@@ -44,7 +44,8 @@ const FIRST_LISTENER: Token = Token(usize::MAX - 1);
 /// What the loop is told beside what the shard knows.
 #[derive(Clone, Copy, Debug)]
 pub struct LoopSettings {
-    /// Bytes of overflow in the whole process above which publishers pause.
+    /// Bytes that wait for a mailbox or their flush, in the whole process, above which
+    /// publishers pause.
     pub overflow_bytes_max: u64,
     /// From the first [`crate::command::Envelope::Drain`] until everything is closed by force.
     pub drain: Duration,
@@ -401,7 +402,10 @@ impl EventLoop {
         let stats = self.shard.stats();
         stats.wakes.add(woken);
         stats.overflow_bytes.set(self.post.overflow_bytes());
-        self.shard.pause_publishing(self.post.overflow_bytes_total() > self.settings.overflow_bytes_max);
+        let unflushed = self.shard.log_bytes() as u64;
+        stats.log_bytes.set(unflushed);
+        self.post.set_unflushed_bytes(unflushed);
+        self.shard.pause_publishing(self.post.waiting_bytes_total() > self.settings.overflow_bytes_max);
     }
 
     fn sum_of_process(&self, cell: impl Fn(&ShardStats) -> &Cell) -> u64 {

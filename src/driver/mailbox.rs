@@ -3,7 +3,7 @@
 //! Between each pair of threads there is a ring with one producer and one consumer
 //! (rtrb). Sending never blocks and never fails: what finds the ring full waits with
 //! the sender, accounted in [`Post::overflow_bytes`], and publishers are paused
-//! while that is over its bound. Order is kept from each thread to each other.
+//! while all that waits is over its bound. Order is kept from each thread to each other.
 //!
 //! Waking a sleeping thread costs its waker about 12 µs, so it is done only if the
 //! target sleeps, and once for all that was sent in a turn.
@@ -118,9 +118,12 @@ pub struct Post {
     outgoing: Vec<Option<Outgoing>>,
     incoming: Vec<Option<Incoming>>,
     bell: Arc<Bell>,
-    /// Overflow of the whole process, in payload bytes and envelopes.
-    overflow_total: Arc<AtomicU64>,
+    /// Overflow of the whole process, in payload bytes and envelopes, and what waits for its
+    /// flush.
+    waiting_total: Arc<AtomicU64>,
     overflow: u64,
+    /// What waits for its flush in this thread.
+    unflushed: u64,
     /// Where the next look into the rings begins, so that none is preferred.
     turn: usize,
 }
@@ -135,7 +138,7 @@ fn overflow_bytes_of(envelope: &Envelope) -> u64 {
 /// Mailboxes for `shards` shards and the control plane, which is the last.
 pub fn post_offices(shards: usize, entries: usize, wake_control: WakeControl) -> io::Result<Vec<Post>> {
     let nodes = shards + 1;
-    let overflow_total = Arc::new(AtomicU64::new(0));
+    let waiting_total = Arc::new(AtomicU64::new(0));
     let mut bells = Vec::with_capacity(nodes);
     for _ in 0..shards {
         let descriptor = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
@@ -148,8 +151,9 @@ pub fn post_offices(shards: usize, entries: usize, wake_control: WakeControl) ->
             outgoing: (0..nodes).map(|_| None).collect(),
             incoming: (0..nodes).map(|_| None).collect(),
             bell: bell.clone(),
-            overflow_total: overflow_total.clone(),
+            waiting_total: waiting_total.clone(),
             overflow: 0,
+            unflushed: 0,
             turn: 0,
         })
         .collect();
@@ -195,7 +199,7 @@ impl Post {
             let bytes = overflow_bytes_of(&envelope);
             outgoing.overflow.push_back(envelope);
             self.overflow += bytes;
-            self.overflow_total.fetch_add(bytes, Ordering::Relaxed);
+            self.waiting_total.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
@@ -216,7 +220,7 @@ impl Post {
             let moved = outgoing.send_overflow();
             if moved > 0 {
                 self.overflow -= moved;
-                self.overflow_total.fetch_sub(moved, Ordering::Relaxed);
+                self.waiting_total.fetch_sub(moved, Ordering::Relaxed);
             }
             if std::mem::take(&mut outgoing.unannounced) {
                 woken += u64::from(outgoing.bell.ring());
@@ -274,9 +278,20 @@ impl Post {
         self.overflow
     }
 
-    /// Bytes of the overflow of all threads.
-    pub fn overflow_bytes_total(&self) -> u64 {
-        self.overflow_total.load(Ordering::Relaxed)
+    /// Says how many bytes that were published wait for their flush in this thread.
+    pub fn set_unflushed_bytes(&mut self, bytes: u64) {
+        let before = std::mem::replace(&mut self.unflushed, bytes);
+        match bytes.checked_sub(before) {
+            Some(0) => {}
+            Some(more) => drop(self.waiting_total.fetch_add(more, Ordering::Relaxed)),
+            None => drop(self.waiting_total.fetch_sub(before - bytes, Ordering::Relaxed)),
+        }
+    }
+
+    /// Bytes that were published and wait in any thread, for room in a mailbox or for their
+    /// flush. Publishers pause while it is over its bound.
+    pub fn waiting_bytes_total(&self) -> u64 {
+        self.waiting_total.load(Ordering::Relaxed)
     }
 
     fn has_mail(&self) -> bool {
@@ -340,7 +355,7 @@ mod tests {
         }
         assert!(control.is_full(FIRST));
         assert_eq!(control.overflow_bytes(), 6 * ENVELOPE_BYTES);
-        assert_eq!(shard.overflow_bytes_total(), 6 * ENVELOPE_BYTES);
+        assert_eq!(shard.waiting_bytes_total(), 6 * ENVELOPE_BYTES);
         let mut received = Vec::new();
         while received.len() < 10 {
             while let Some(envelope) = shard.receive() {
@@ -349,7 +364,7 @@ mod tests {
             control.announce();
         }
         assert_eq!(received, (0..10).collect::<Vec<_>>());
-        assert_eq!((control.overflow_bytes(), shard.overflow_bytes_total()), (0, 0));
+        assert_eq!((control.overflow_bytes(), shard.waiting_bytes_total()), (0, 0));
     }
 
     #[test]

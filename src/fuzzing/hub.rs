@@ -83,7 +83,7 @@ pub(super) fn run(data: &[u8]) {
     }
     world.settle();
     for hub in &world.hubs {
-        assert_eq!((hub.subscriptions_len(), hub.has_deliveries()), (0, false));
+        assert_eq!((hub.subscriptions_len(), hub.has_deliveries(), hub.log_bytes()), (0, false, 0));
         assert!(hub.topics_len() <= usize::from(plan.topics_idle_max), "what is left is remembered, not used");
     }
 }
@@ -282,7 +282,7 @@ impl World {
         match envelope {
             Envelope::Interest { topic, from, place, sequence } => {
                 hub.interest(&topic, from, place, sequence, &mut out);
-            },
+            }
             Envelope::Disinterest { topic, from } => hub.disinterest(&topic, from, &mut out),
             Envelope::InterestAcknowledged { topic, place, sequence } => {
                 hub.acknowledge(&topic, place, sequence);

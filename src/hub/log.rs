@@ -11,7 +11,8 @@
 //!
 //! A large topic is flushed in slices over several turns. What is published meanwhile
 //! waits in the next batch; the members that joined after a batch was sealed are beyond
-//! its `end` and do not get it.
+//! its `end` and do not get it. If more is published than can be flushed, that grows:
+//! [`Hub::log_bytes`] says by how much, and publishers are paused for it.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -59,6 +60,11 @@ impl Batches {
     /// Bytes of the longest.
     fn len(&self) -> usize {
         self.0.iter().flatten().map(|batch| batch.as_bytes().len()).max().unwrap_or_default()
+    }
+
+    /// Bytes of all of them.
+    fn bytes(&self) -> usize {
+        self.0.iter().flatten().map(|batch| batch.as_bytes().len()).sum()
     }
 
     /// Messages in each of them.
@@ -125,6 +131,11 @@ pub struct Flushed {
 }
 
 impl DeliveryLog {
+    /// Bytes of frames that not all members have been given.
+    pub(super) fn bytes(&self) -> usize {
+        self.open.bytes() + self.sealed.iter().map(|sealed| sealed.batches.bytes()).sum::<usize>()
+    }
+
     /// Whether a member that joined now would get frames that were ordered before it.
     pub(super) fn is_open(&self) -> bool {
         !self.open.is_empty()
@@ -182,6 +193,7 @@ impl Hub {
         if log.open.is_empty() {
             log.open_since = now;
         }
+        let before = log.open.bytes();
         if topic.members_deflate < topic.members.len() as u32 {
             log.open.open(Variant::Plain, &mut self.batches).append(kind.opcode(), payload, except);
         }
@@ -192,10 +204,17 @@ impl Hub {
                 None => batch.append(kind.opcode(), payload, except),
             }
         }
+        self.log_bytes += log.open.bytes() - before;
         if log.open.len() >= BATCH_BYTES_MAX {
             self.seal(index);
         }
         self.list(index);
+    }
+
+    /// Bytes of frames in the logs of all topics: published, and not yet given to the last
+    /// member. Grows without a bound of its own; whoever publishes is to pause for it.
+    pub fn log_bytes(&self) -> usize {
+        self.log_bytes
     }
 
     /// Whether [`Hub::next_delivery`] has something to do.
@@ -262,6 +281,7 @@ impl Hub {
             if let Some(mut done) = log.sealed.pop_front() {
                 // Not counted yet if the last member has left before its turn came.
                 self.flushed.extend(done.flushed());
+                self.log_bytes -= done.batches.bytes();
                 done.batches.0.into_iter().flatten().for_each(|batch| self.batches.put(batch));
             }
         }

@@ -203,6 +203,7 @@ proptest! {
             prop_assert_eq!(&subscriber.got, &subscriber.expected, "connection {}", slot);
         }
         prop_assert!(!hub.has_deliveries());
+        prop_assert_eq!(hub.log_bytes(), 0);
         prop_assert!(hub.topic(topic).log.is_none(), "an idle topic holds no log");
     }
 }
@@ -216,6 +217,8 @@ fn a_large_batch_is_sealed_within_the_turn() {
     for _ in 0..8 {
         hub.append(topic, MessageKind::Binary, &payload, None, &mut compression, Time::ZERO);
     }
+    assert_eq!(hub.log_bytes(), 8 * (10 + payload.len()));
     let sizes: Vec<_> = std::iter::from_fn(|| hub.next_delivery()).map(|d| d.batch.messages()).collect();
     assert_eq!(sizes, [4, 4]);
+    assert_eq!(hub.log_bytes(), 0);
 }

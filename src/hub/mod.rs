@@ -95,6 +95,8 @@ pub struct Hub {
     idle_count: usize,
     /// Bytes of all names.
     name_bytes: usize,
+    /// See [`Hub::log_bytes`].
+    log_bytes: usize,
     /// Counts topics made and topics that became idle: epochs and idle stamps.
     serial: u64,
     /// Number of the last interest asked for, in any topic. A topic is forgotten with
@@ -123,6 +125,7 @@ impl Hub {
             idle: VecDeque::new(),
             idle_count: 0,
             name_bytes: 0,
+            log_bytes: 0,
             serial: 0,
             requests: 0,
         }

@@ -105,14 +105,7 @@ impl Hub {
     }
 
     /// Owner: another shard has its first subscriber of the topic that it calls `its_place`.
-    pub fn interest(
-        &mut self,
-        name: &TopicName,
-        from: ShardId,
-        its_place: TopicId,
-        sequence: u32,
-        out: &mut Outbox,
-    ) {
+    pub fn interest(&mut self, name: &TopicName, from: ShardId, its_place: TopicId, sequence: u32, out: &mut Outbox) {
         let Ok(index) = self.open_topic(name) else {
             let refusal = Envelope::InterestRefused { topic: name.clone(), sequence };
             out.push_back((Address::Shard(from), refusal));

@@ -77,6 +77,7 @@ proptest! {
         world.leave_all();
         for hub in &world.hubs {
             prop_assert_eq!(hub.subscriptions_len(), 0);
+            prop_assert_eq!(hub.log_bytes(), 0);
             prop_assert_eq!(hub.topics_len(), hub.idle_count, "what is left is remembered, not used");
             prop_assert_eq!(hub.names.len(), hub.topics_len());
             prop_assert!(hub.idle_count <= topics_idle_max);

@@ -275,6 +275,7 @@ impl Hub {
         let topic = self.topics.remove(index.0 as usize);
         assert!(topic.members.is_empty(), "a topic with members is in use");
         self.name_bytes -= topic.name.len();
+        self.log_bytes -= topic.log.as_ref().map_or(0, |log| log.bytes());
         let hash = self.hasher.hash_one(&*topic.name);
         if let Ok(entry) = self.names.find_entry(hash, |i| *i == index) {
             entry.remove();

@@ -12,6 +12,11 @@ impl Shard {
         self.outbound_pool.waiting_bytes()
     }
 
+    /// Bytes of frames that were published and not yet offered to the last subscriber here.
+    pub fn log_bytes(&self) -> usize {
+        self.hub.log_bytes()
+    }
+
     /// Of those whose transport is full, closes those for which most waits until at most
     /// `bytes_max` bytes of memory are kept alive: the largest delivery logs first, then
     /// the largest private queues. What is about to be flushed is nobody's fault: a batch

@@ -32,6 +32,7 @@ impl Host {
         assert_eq!(self.shard.next_timeout(), None, "no deadline is left");
         assert!(!self.shard.has_flushes(), "nothing is to be flushed");
         assert_eq!(self.shard.queue_memory_bytes(), 0, "buffers and batches are home");
+        assert_eq!(self.shard.log_bytes(), 0, "all that was published has been offered to everybody");
         assert_eq!(self.post.overflow_bytes(), 0, "no mail waits");
         assert_eq!(self.stats.queue_bytes.get(), 0, "the gauge of queued bytes");
         assert_eq!(self.stats.subscriptions.get(), 0, "the hub has no subscription");

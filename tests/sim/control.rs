@@ -29,7 +29,7 @@ impl Control {
 
     /// Publishes, unless the mailboxes are over their bound.
     pub(crate) fn publish(&mut self, topic: usize, kind: MessageKind, len: usize, scene: &mut Scene) {
-        if self.post.overflow_bytes_total() > scene.plan.overflow_bytes_max {
+        if self.post.waiting_bytes_total() > scene.plan.overflow_bytes_max {
             scene.trace.count("HTTP publishes refused", 1);
             return;
         }

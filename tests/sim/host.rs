@@ -338,7 +338,8 @@ impl Host {
             self.post.send(to, envelope);
         }
         self.post.announce();
-        let pause = self.post.overflow_bytes_total() > scene.plan.overflow_bytes_max;
+        self.post.set_unflushed_bytes(self.shard.log_bytes() as u64);
+        let pause = self.post.waiting_bytes_total() > scene.plan.overflow_bytes_max;
         scene.trace.count("publishers paused", u64::from(pause));
         self.shard.pause_publishing(pause);
     }

@@ -140,13 +140,13 @@ pub(super) const ROWS: &[Row] = &[
         name: "topics-10000",
         title: "10,000 topics with one subscriber each, 64 B, published at random, 64 in flight",
         work: Work::OwnTopics { topics: 10_000, bytes: 64, in_flight: 64, owner: Owner::SameShard },
-        budgets: &[],
+        budgets: &[Budget::OfFloor(1.1)],
     },
     Row {
         name: "topics-10000-other-shard",
         title: "the same with two shards, each topic owned by the other one",
         work: Work::OwnTopics { topics: 10_000, bytes: 64, in_flight: 64, owner: Owner::OtherShard },
-        budgets: &[],
+        budgets: &[Budget::OfFloor(1.5)],
     },
     Row {
         name: "idle-bare",

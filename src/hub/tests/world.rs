@@ -192,7 +192,7 @@ impl World {
         match envelope {
             Envelope::Interest { topic, from, place, sequence } => {
                 hub.interest(&topic, from, place, sequence, &mut out);
-            },
+            }
             Envelope::Disinterest { topic, from } => hub.disinterest(&topic, from, &mut out),
             Envelope::InterestAcknowledged { topic, place, sequence } => {
                 hub.acknowledge(&topic, place, sequence);

@@ -62,6 +62,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Bytes that may wait for a subscriber.
+const QUEUE_BYTES_MAX: usize = 500;
+/// Of a message, with its header.
+const FRAME_BYTES_MAX: usize = 110;
+
 /// A published message's number, and filling.
 fn message(number: usize, len: usize) -> Vec<u8> {
     let mut payload = (number as u32).to_be_bytes().to_vec();
@@ -120,6 +125,9 @@ struct Subscriber {
     quiet: bool,
     /// It has left by itself, one way or the other.
     left: bool,
+    /// Bytes that it had been sent, and that waited for it, when its transport was last seen
+    /// full and neither had changed for the better.
+    blocked_with: Option<(usize, usize)>,
 }
 
 /// A message by its number.
@@ -144,7 +152,7 @@ impl World {
         let policies = Arc::new(TopicPolicies::new(rules));
         let mut pair = Pair::with(|settings| {
             settings.hub.policies = policies.clone();
-            settings.queue.queue_bytes_max = 500;
+            settings.queue.queue_bytes_max = QUEUE_BYTES_MAX;
         });
         let path = |n: usize, query: &str| format!("/topics/{}{query}", topic(n));
         let publishers = (0..SHARDS)
@@ -188,7 +196,7 @@ impl World {
                 let path = format!("/topics/{}?gaps={gaps_word}&echo={echo_word}", topic(policy));
                 let peer = self.pair.open(shard, &path);
                 let joined_after = self.published.len();
-                self.subscribers.push(Subscriber { peer, policy, gaps, echo, joined_after, quiet, left: false });
+                self.subscribers.push(Subscriber { peer, policy, gaps, echo, joined_after, quiet, left: false, blocked_with: None });
             }
             Step::Publish { shard, policy, lens } => {
                 let frames = self.messages(&lens, None);
@@ -245,11 +253,34 @@ impl World {
                 self.shed = true;
             }
         }
+        (0..self.subscribers.len()).for_each(|who| self.keeps_its_bound(who));
         for shard in 0..SHARDS {
             let table = &self.pair.shards[shard].table;
             let waiting: usize = table.ids().map(|id| table.get(id).unwrap().connection.queue_bytes()).sum();
             assert_eq!(self.pair.stats[shard].queue_bytes.get(), waiting as u64, "the gauge is the sum");
         }
+    }
+
+    /// What waits for a subscriber whose transport takes nothing stays within what its policy
+    /// allows, or does not grow if it was more when that began.
+    fn keeps_its_bound(&mut self, who: usize) {
+        let is_open = self.is_open(who);
+        let Subscriber { peer, policy, blocked_with, .. } = &mut self.subscribers[who];
+        let connection = self.pair.shards[peer.shard].table.get(peer.id).map(|entry| &entry.connection);
+        let Some(connection) = connection.filter(|connection| is_open && connection.blocked) else {
+            *blocked_with = None;
+            return;
+        };
+        let (waits, sent) = (connection.queue_bytes(), self.pair.transport(*peer).sent.len());
+        let allowed = match POLICIES[*policy] {
+            // The rest of a frame, the newest, and a marker.
+            SlowConsumerPolicy::LatestOnly => 3 * FRAME_BYTES_MAX,
+            SlowConsumerPolicy::DropOldest => QUEUE_BYTES_MAX + FRAME_BYTES_MAX,
+            SlowConsumerPolicy::Disconnect => QUEUE_BYTES_MAX,
+        };
+        let before = blocked_with.filter(|(before, _)| *before == sent).map_or(waits, |(_, waits)| waits);
+        assert!(waits <= allowed.max(before), "{waits} bytes wait, {before} before: {:?}", POLICIES[*policy]);
+        *blocked_with = Some((sent, waits.min(before)));
     }
 
     /// Everybody reads all, and what they saw is judged.

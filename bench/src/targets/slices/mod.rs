@@ -30,6 +30,8 @@ use probe::Echoes;
 
 const SUBSCRIBERS: usize = 15_000;
 const PAYLOAD_BYTES: usize = 64;
+/// Messages beside the echoes of a run that counts.
+const PUBLISHED_LEAST: u64 = 10;
 /// From the first message that is published until echoes are measured.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// How long publishing goes on beside the echoes that are measured, so that it surely
@@ -124,6 +126,12 @@ fn measure_once(server: &Server, time: Duration) -> io::Result<Sample> {
             return Err(io::Error::other("publishing ended before the echoes: the echo client was held up"));
         }
         let published = after.sum("wsgate_published_total") - before.sum("wsgate_published_total");
+        if published < PUBLISHED_LEAST {
+            return Err(io::Error::other(format!(
+                "{published} messages were published beside the echoes, {PUBLISHED_LEAST} are the least that says \
+                 anything: other programs leave the publisher no time; measure again"
+            )));
+        }
         Ok(Sample {
             quiet,
             publishing: echoes,
