@@ -228,7 +228,7 @@ impl<'a> Crew<'a> {
         }
     }
 
-    fn moment(&self) -> Moment<'_> {
+    fn moment(&self) -> Moment<'a> {
         Moment { mix: self.mix, window: self.window, now: self.clock.now(), counts: self.counts() }
     }
 

@@ -101,6 +101,9 @@ const COUNTERS: [Counter; 15] = [
     Counter { name: "target", read: |report| report.target_rate },
 ];
 
+/// What stands before a figure of the server.
+const SERVER_PREFIX: &str = "server.";
+
 /// What the server took; only of a run that watched it.
 const SERVER: [Counter; 5] = [
     Counter { name: "server.cpu_busy", read: |report| report.server.as_ref()?.cpu_busy },
@@ -164,7 +167,7 @@ impl Threshold {
 
     /// Whether it speaks of what the server took, which is known of a watched one alone.
     pub fn needs_server(&self) -> bool {
-        let of_server = |counter: &Counter| counter.name.starts_with("server.");
+        let of_server = |counter: &Counter| counter.name.starts_with(SERVER_PREFIX);
         self.terms().any(|term| matches!(term, Term::Counter(counter) | Term::Micros(counter) if of_server(counter)))
     }
 
@@ -317,15 +320,15 @@ pub fn is_population_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
         && !is_prefix
-        && name != SERVER_PREFIX
+        && name != SERVER_PREFIX.trim_end_matches('.')
 }
 
 fn unknown(name: &str) -> String {
     let counters: Vec<_> = COUNTERS.into_iter().chain(SERVER).map(|counter| counter.name).collect();
     format!(
         "{name:?} is no figure of the report; there are {}, and of the latency p50, p99, p99.9 or any other percentile \
-         and max, each also as service.p99, handshake.p99 and lag.p99; NAME.p99 is that of a population of a mixed run; \
-         server.cpu_per_message is a time",
+         and max, each also as service.p99, handshake.p99 and lag.p99; server.cpu_per_message is a time; NAME.p99 is \
+         that of a population of a mixed run",
         counters.join(", ")
     )
 }
@@ -401,6 +404,16 @@ mod tests {
             let error = text.parse::<Threshold>().unwrap_err();
             assert!(error.contains(advice), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn no_population_takes_the_place_of_other_figures() {
+        assert!(
+            ["server", "service", "lag", "handshake", "a.b", "1st", ""].iter().all(|name| !is_population_name(name))
+        );
+        assert!(is_population_name("rooms") && is_population_name("servers"));
+        assert!("server.rss > 1".parse::<Threshold>().unwrap().needs_server());
+        assert!(!"rooms.p99 > 1s".parse::<Threshold>().unwrap().needs_server());
     }
 
     #[test]

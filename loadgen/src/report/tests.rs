@@ -119,6 +119,22 @@ fn a_failed_threshold_has_a_code_of_its_own_and_faults_come_first() {
 }
 
 #[test]
+fn what_the_server_took_is_told_in_words() {
+    let text = full().to_text();
+    for line in [
+        "server: pid 1 (init)",
+        "processor time  10.0 ms per message received, 0.10 s in 1.0 s (0.10 busy)",
+        "open files      1 before, 2 with all connections, 3 at the end, 4 at most",
+        "not to the end  pid 1 (init), 1.5 s after the first message's time: the process ended",
+        "not known       pid 1 (init): it is the first",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let html = crate::html::report(&full());
+    assert!(html.contains("<h2>Server") && html.contains("sends_total"), "{html}");
+}
+
+#[test]
 fn handshakes_and_returns_are_not_called_messages() {
     let mut outcome = outcome(10, 1);
     outcome.tally.service.record(1_000_000);
@@ -166,22 +182,6 @@ fn older_reports_are_read() {
     }
     let read = Report::from_json(&json.to_string()).unwrap();
     assert_eq!((read.sent, read.workers.len(), read.phases[0].faults), (10, 0, 0));
-}
-
-#[test]
-fn what_the_server_took_is_told_in_words() {
-    let text = full().to_text();
-    for line in [
-        "server: pid 1 (init)",
-        "processor time  10.0 ms per message received, 0.10 s in 1.0 s (0.10 busy)",
-        "open files      1 before, 2 with all connections, 3 at the end, 4 at most",
-        "not to the end  pid 1 (init), 1.5 s after the first message's time: the process ended",
-        "not known       pid 1 (init): it is the first",
-    ] {
-        assert!(text.contains(line), "{line}: {text}");
-    }
-    let html = crate::html::report(&full());
-    assert!(html.contains("<h2>Server") && html.contains("sends_total"), "{html}");
 }
 
 #[test]

@@ -175,7 +175,8 @@ impl Watch for ServerWatch {
     fn connected(&mut self, moment: Moment<'_>) {
         self.connected = self.read(Look::Close, moment);
         // Without a warm-up nothing happens until the first message.
-        if moment.mix.course().warm_up().is_zero() {
+        let window = moment.mix.course().window(moment.now);
+        if window.measured_from == window.start {
             self.measured = self.connected.clone().map(|reading| (reading.clone(), reading));
         }
     }
