@@ -2,7 +2,8 @@
 
 mod drain;
 mod flushes;
-mod pair;
+mod input;
+pub(crate) mod pair;
 mod reload;
 mod slow;
 mod unread;
