@@ -44,6 +44,8 @@ pub enum CloseReason {
     PeerClosed,
     /// The transport ended or was reset without a closing handshake.
     PeerVanished,
+    /// The kernel gave the transport up: the peer took and acknowledged nothing for too long.
+    Unacknowledged,
     /// The upgrade was refused, or answered with a plain HTTP response.
     NotUpgraded,
     /// No complete request in time.
@@ -74,9 +76,10 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::PeerClosed,
         Self::PeerVanished,
+        Self::Unacknowledged,
         Self::NotUpgraded,
         Self::HandshakeTimeout,
         Self::ProtocolError,
@@ -97,6 +100,7 @@ impl CloseReason {
         match self {
             Self::PeerClosed => "peer_closed",
             Self::PeerVanished => "peer_vanished",
+            Self::Unacknowledged => "unacknowledged",
             Self::NotUpgraded => "not_upgraded",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::ProtocolError => "protocol_error",
@@ -128,11 +132,35 @@ impl ReloadResult {
     pub const LABELS: [&'static str; 2] = ["taken", "refused"];
 }
 
-/// What counts for the whole process. Written by the thread that has the server.
+/// Why a message over HTTP was not taken although nothing is wrong with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PublishRefusal {
+    /// It is larger than a body may be.
+    BodyTooLong,
+    /// The mailbox of the topic's shard is full, or too many requests wait for theirs.
+    MailboxFull,
+    /// Too many published bytes wait in the process.
+    Overflow,
+    /// As many topics are in use as may be.
+    TopicsFull,
+    /// This server is going down.
+    Drain,
+}
+
+impl PublishRefusal {
+    /// The metric's labels, in the order of the variants.
+    pub const LABELS: [&'static str; 5] = ["body_too_long", "mailbox_full", "overflow", "topics_full", "drain"];
+}
+
+/// What counts for the whole process.
 #[derive(Default, Debug)]
 pub struct ProcessStats {
-    /// Configurations that were read again, by [`ReloadResult`].
+    /// Configurations that were read again, by [`ReloadResult`]. Written by the thread that
+    /// has the server.
     pub reloads: [Cell; ReloadResult::LABELS.len()],
+    /// Messages over HTTP that were refused, by [`PublishRefusal`]. Written by the control
+    /// plane's thread.
+    pub publishes_refused: [Cell; PublishRefusal::LABELS.len()],
 }
 
 /// Upper bounds of the turn-time buckets, in microseconds; one more bucket has none.
@@ -216,6 +244,8 @@ pub struct ShardStats {
     pub accepted: Cell,
     /// Connections refused for what their address has already, see [`AddressBound::ALL`].
     pub address_refusals: [Cell; AddressBound::ALL.len()],
+    /// Connections refused since what their proxy said of them was too long.
+    pub proxy_headers_too_long: Cell,
     /// Handshakes by the status that answered them, see [`Status::ALL`].
     pub handshakes: [Cell; Status::ALL.len()],
     /// Connections ended, by reason, see [`CloseReason::ALL`].
@@ -236,6 +266,10 @@ pub struct ShardStats {
     pub dropped: Cell,
     /// Pings that were not answered, since a newer one was.
     pub pings_skipped: Cell,
+    /// Times that a connection was not read any more, since too many replies waited for it.
+    pub reading_pauses: Cell,
+    /// Times that a publisher was not read any more, since too much that was published waited.
+    pub publisher_pauses: Cell,
     /// Messages of `latest_only` topics that a newer one replaced for a subscriber.
     pub conflated: Cell,
     /// Messages compressed; one for many subscribers counts once.
@@ -248,6 +282,9 @@ pub struct ShardStats {
     pub saved_bytes_in: Cell,
     /// Messages cut while inflating, since they were over the limit.
     pub bombs_cut: Cell,
+    /// Connections that were granted less context takeover than they offered, since its
+    /// memory was taken.
+    pub contexts_refused: Cell,
     /// Gauge: bytes of what compresses and inflates, that of connections included.
     pub compression_memory_bytes: Cell,
     /// Gauge: bytes waiting in the queues of connections.
@@ -266,6 +303,10 @@ pub struct ShardStats {
     pub topic_memory_bytes: Cell,
     /// Gauge: topics in the table, those without subscribers included.
     pub topics: Cell,
+    /// Upgrades and messages refused, since as many topics were in use as may be.
+    pub topics_refused: Cell,
+    /// Idle topics whose offset was forgotten before anybody came back.
+    pub topics_forgotten: Cell,
     /// Gauge: subscriptions of connections of this shard.
     pub subscriptions: Cell,
     /// Send calls.
@@ -294,6 +335,10 @@ pub struct ShardStats {
     /// Gauge: connections that have not been told to go, once that has begun; some may
     /// have left by themselves.
     pub drain_left: Cell,
+    /// Connections that were reset since the time for going down was over.
+    pub drain_resets: Cell,
+    /// Connections that were reset since the peer did not end them in time after a Close.
+    pub close_timeouts: Cell,
     /// Envelopes sent to other shards and to the control plane.
     pub envelopes_out: Cell,
     /// Times that another thread had to be woken for them.

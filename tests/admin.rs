@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{PATIENCE, RawClient, TestServer};
+use common::{PATIENCE, RawClient, TestServer, scraped};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::Notify;
 use tungstenite::Message;
@@ -186,6 +186,7 @@ fn a_body_over_the_limit_is_refused() {
     client.send(format!("{head}{chunk}").as_bytes());
     answer(&mut client).expect_error(413, "limit");
     assert_eq!(server.sum(|stats| &stats.published), 1);
+    assert_eq!(server.scraped("publishes_refused", "\"body_too_long\""), 2);
 }
 
 #[test]
@@ -253,8 +254,14 @@ struct Family {
 
 /// Reads OpenMetrics text, and refuses what its specification does not allow.
 /// Metrics of the whole process, not of a shard.
-const PROCESS: [&str; 4] =
-    ["wsgate_resident_bytes", "wsgate_kernel_tcp_bytes", "wsgate_reloads", "wsgate_reloads_total"];
+const PROCESS: [&str; 6] = [
+    "wsgate_resident_bytes",
+    "wsgate_kernel_tcp_bytes",
+    "wsgate_publishes_refused",
+    "wsgate_publishes_refused_total",
+    "wsgate_reloads",
+    "wsgate_reloads_total",
+];
 
 fn parse_metrics(text: &str) -> BTreeMap<String, Family> {
     let is_name = |name: &str| {
@@ -353,10 +360,13 @@ fn metrics_are_open_metrics_and_complete() {
         "accepted",
         "address_refusals",
         "bombs_cut",
+        "close_timeouts",
         "closes",
         "conflated",
+        "contexts_refused",
         "deflated",
         "deliveries",
+        "drain_resets",
         "dropped",
         "envelopes",
         "flushes",
@@ -365,7 +375,11 @@ fn metrics_are_open_metrics_and_complete() {
         "messages_queued",
         "messages_received",
         "pings_skipped",
+        "proxy_headers_too_long",
         "published",
+        "publisher_pauses",
+        "publishes_refused",
+        "reading_pauses",
         "received_bytes",
         "reloads",
         "saved_received_bytes",
@@ -378,6 +392,8 @@ fn metrics_are_open_metrics_and_complete() {
         "tls_handshakes_failed",
         "tls_plaintext_refused",
         "tls_truncated",
+        "topics_forgotten",
+        "topics_refused",
         "wakes",
     ];
     let gauges = [
@@ -507,6 +523,8 @@ fn live_options() -> Arc<LiveOptions> {
     Arc::new(LiveOptions { origin, policies: Arc::default(), anonymous_subscribe: true, anonymous_publish: true })
 }
 
+const OVERFLOW_BYTES_MAX: u64 = 1 << 20;
+
 /// A control plane whose only shard is played by the test, with room for one envelope.
 struct Staged {
     control: Control,
@@ -529,7 +547,7 @@ impl Staged {
             live: ApiOptions { api_key: None, shards: live_options() },
             process: Arc::default(),
             body_bytes_max: 1000,
-            overflow_bytes_max: 1 << 20,
+            overflow_bytes_max: OVERFLOW_BYTES_MAX,
             drain: DrainPlan { grace: Duration::ZERO, spread: Duration::ZERO, deadline: PATIENCE, seed: 1 },
         };
         let stats: Arc<[Arc<ShardStats>]> = [Arc::default()].into();
@@ -576,6 +594,11 @@ impl Staged {
         }
     }
 
+    /// Publishes that were refused for this reason.
+    fn refused(&self, reason: &str) -> u64 {
+        scraped(self.admin, "publishes_refused", &format!("reason=\"{reason}\""))
+    }
+
     fn post(&self) -> RawClient {
         let mut client = RawClient::connect(self.admin);
         client.send(&request("POST /topics/a", &[HOST], b"m"));
@@ -598,6 +621,22 @@ fn a_full_mailbox_is_answered_503_with_retry_after_until_there_is_room() {
     let mut second = staged.post();
     staged.order(Ok(Position { epoch: 255, offset: 42 }));
     assert_eq!(answer(&mut second).status, 200);
+    assert_eq!(staged.refused("mailbox_full"), 1);
+    staged.control.stop();
+}
+
+#[test]
+fn too_much_that_waits_is_answered_503_with_retry_after_until_it_has_left() {
+    let mut staged = Staged::start();
+    staged.shard.set_unflushed_bytes(OVERFLOW_BYTES_MAX + 1);
+    let refused = answer(&mut staged.post());
+    refused.expect_error(503, "limits.overflow_bytes_max");
+    assert_eq!(refused.header("Retry-After"), Some("1"));
+    staged.shard.set_unflushed_bytes(OVERFLOW_BYTES_MAX);
+    let mut taken = staged.post();
+    staged.order(Ok(Position { epoch: 255, offset: 1 }));
+    assert_eq!(answer(&mut taken).status, 200);
+    assert_eq!((staged.refused("overflow"), staged.refused("mailbox_full")), (1, 0));
     staged.control.stop();
 }
 
@@ -609,6 +648,7 @@ fn a_full_topic_table_is_answered_503_with_retry_after() {
     let refused = answer(&mut client);
     refused.expect_error(503, "limit 7");
     assert_eq!(refused.header("Retry-After"), Some("1"));
+    assert_eq!(staged.refused("topics_full"), 1);
     staged.control.stop();
 }
 

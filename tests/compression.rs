@@ -574,6 +574,9 @@ fn contexts_are_counted_bounded_and_given_back() {
     let mut peers: Vec<_> = (0..4).map(|_| Peer::connect(&server, "/echo", OFFER)).collect();
     let granted: Vec<_> = peers.iter().map(|peer| !peer.agreed_on("server_no_context_takeover")).collect();
     assert_eq!(granted, [true, true, false, false]);
+    let none = format!("{OFFER}; server_no_context_takeover; client_no_context_takeover");
+    Peer::connect(&server, "/echo", &none);
+    assert_eq!(server.scraped("contexts_refused", ""), 3, "the second one's client keeps none");
     assert_eq!(memory(), 0, "an idle connection holds nothing");
     for peer in &mut peers {
         for n in 0..3 {
@@ -588,6 +591,33 @@ fn contexts_are_counted_bounded_and_given_back() {
     server.wait_until("two contexts are gone", |_| memory() < before - 600 * KIB as u64);
     let again = Peer::connect(&server, "/echo", OFFER);
     assert!(!again.agreed_on("server_no_context_takeover"), "there is memory again");
+    assert_eq!(server.scraped("contexts_refused", ""), 3);
+}
+
+/// What one read brings has more answers than may wait.
+#[test]
+fn a_read_is_worked_on_in_parts_when_its_answers_pile_up_and_that_is_counted() {
+    const MESSAGES: usize = 10;
+    let server = gateway(|config| config.limits.reply_bytes_watermark = KIB);
+    let mut peer = Peer::connect(&server, "/echo", OFFER);
+    let frames: Vec<u8> = (0..MESSAGES)
+        .flat_map(|n| {
+            let payload = peer.deflate(&noise(n, 2 * KIB));
+            masked(0xc2, &payload)
+        })
+        .collect();
+    assert_eq!(server.scraped("reading_pauses", ""), 0);
+    // Unless the network hands each message over alone.
+    for _ in 0..100 {
+        peer.raw.send(&frames);
+        for n in 0..MESSAGES {
+            assert_eq!(peer.receive().1, noise(n, 2 * KIB));
+        }
+        if server.scraped("reading_pauses", "") > 0 {
+            return;
+        }
+    }
+    panic!("reading never paused");
 }
 
 #[test]

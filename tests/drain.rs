@@ -76,7 +76,10 @@ fn who_never_answers_is_cut_when_the_time_is_over() {
         assert_eq!(client.read_frame().0, 0x88);
         client.read_to_reset();
     }
+    let stats = server.stats().to_vec();
     server.wait();
+    let reset: u64 = stats.iter().map(|stats| stats.drain_resets.get()).sum();
+    assert_eq!(reset, clients.len() as u64, "counted apart from those who went when they were told");
 }
 
 #[test]
@@ -234,6 +237,7 @@ fn after_the_grace_publishing_over_http_is_refused_and_those_who_are_left_are_se
     server.wait_until("the first are told", |server| server.stats().iter().all(|stats| stats.drain_phase.get() == 4));
     let (status, words) = server.publish("a", "text/plain", b"too late");
     assert!(status == 503 && words.contains("shutting down"), "{status} {words}");
+    assert_eq!(server.scraped("publishes_refused", "\"drain\""), 1);
     let left = server.sum(|stats| &stats.drain_left);
     assert!(left >= 18, "{left} of 20 are left");
 

@@ -46,6 +46,8 @@ fn a_topic_too_many_is_refused_until_another_is_gone() {
 
     drop(second);
     server.wait_until("the topic is forgotten", |server| server.sum(|stats| &stats.topics) == 1);
+    assert_eq!((server.scraped("topics_refused", ""), server.scraped("topics_forgotten", "")), (2, 1));
+    assert_eq!(server.scraped("publishes_refused", "\"topics_full\""), 1);
     server.client("/topics/3");
 }
 
@@ -63,13 +65,51 @@ fn topics_of_all_shards_count_together() {
     open.pop();
     server.wait_until("it is not in use", |server| server.sum(|stats| &stats.subscriptions) == 4);
     let mut next = server.try_client("/topics/5");
+    let mut refused = 1;
     for _ in 0..1000 {
         // The owner may not have heard of it yet.
         if next.is_err() {
+            refused += 1;
             next = server.try_client("/topics/5");
         }
     }
     next.expect("there is room");
+    assert_eq!(server.scraped("topics_refused", ""), refused);
+}
+
+/// What may be remembered is all that is remembered, and what comes back is not forgotten.
+#[test]
+fn the_longest_idle_topic_is_forgotten_and_counted() {
+    let server = TestServer::with(|config| (config.shards, config.limits.topics_idle_max) = (1, 2));
+    let offset = |topic: &str| {
+        let (_, answer) = server.publish(topic, "text/plain", b"m");
+        answer.split("\"offset\":").nth(1).and_then(|rest| rest.split(',').next()?.parse::<u64>().ok()).expect(&answer)
+    };
+    assert_eq!(["a", "b", "a", "b"].map(offset), [1, 1, 2, 2]);
+    assert_eq!(server.scraped("topics_forgotten", ""), 0);
+    assert_eq!(["c", "b", "a"].map(offset), [1, 3, 1], "a was the longest idle");
+    assert_eq!(server.scraped("topics_forgotten", ""), 2, "a, and c when a came back");
+}
+
+/// A kernel without room for more acknowledges nothing more, and that is all that a machine
+/// which is gone does too.
+#[test]
+fn a_peer_that_acknowledges_nothing_for_too_long_is_cut_and_counted_as_such() {
+    let server = TestServer::with(|config| {
+        config.timeouts.unacknowledged = Duration::from_millis(300);
+        config.limits.queue_bytes_max = 64 << 20;
+    });
+    let stalled = server.raw_small("/topics/a");
+    let mut reader = server.client("/topics/a");
+    let message = vec![b'm'; 200_000];
+    for _ in 0..20 {
+        server.publish("a", "text/plain", &message);
+        assert_eq!(reader.receive_text().len(), message.len());
+    }
+    server.wait_until("the kernel gives up", |server| server.sum(|stats| &stats.connections) == 1);
+    assert_eq!(server.scraped("closes", "\"unacknowledged\""), 1);
+    assert_eq!(server.scraped("closes", ""), 1);
+    drop(stalled);
 }
 
 #[test]
@@ -337,6 +377,7 @@ fn publishers_wait_for_the_flush_of_what_was_published() {
             most.set(most.get().max(server.sum(|stats| &stats.log_bytes) as usize));
             server.sum(|stats| &stats.published) >= MESSAGES
         });
+        assert!(server.scraped("publisher_pauses", "") >= PUBLISHERS as u64);
         publishers.iter().chain(&subscribers).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
     });
     // Each has one read accepted before it pauses, and one in the turn that went over the bound.

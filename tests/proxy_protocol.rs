@@ -106,6 +106,7 @@ fn who_must_send_a_header_and_does_not_is_told_so() {
         assert!(response.body.contains("proxy_protocol.trusted") && response.body.contains(words), "{response:?}");
     }
     server.expect_closes(&[(CloseReason::NotUpgraded, 4)]);
+    assert_eq!(server.scraped("proxy_headers_too_long", ""), 1);
 }
 
 #[test]

@@ -97,6 +97,7 @@ fn who_never_reads_again_is_reset_after_the_close_timeout() {
     }
     server.wait_until("only the healthy ones are left", |server| server.sum(|stats| &stats.connections) == 2);
     server.wait_until("nothing waits any more", |server| server.sum(|stats| &stats.queue_bytes) == 0);
+    assert_eq!(server.scraped("close_timeouts", ""), 2);
     assert_healthy(&mut healthy);
 }
 
@@ -117,6 +118,7 @@ fn who_does_not_read_its_echoes_is_not_read_either_and_loses_nothing() {
     });
     let client = server.raw_small("/echo");
     let mut bystander = server.client("/echo");
+    assert_eq!(server.scraped("reading_pauses", ""), 0);
     let frame = masked(0x82, &message(7));
     // A writer of its own sends until all buffers in between are full, and then some.
     let mut writer = RawClient::new(client.0.try_clone().expect("a socket can be shared"));
@@ -145,6 +147,7 @@ fn who_does_not_read_its_echoes_is_not_read_either_and_loses_nothing() {
         // One buffer full of messages at most is read beyond the watermark.
         let waiting = server.sum(|stats| &stats.queue_bytes) as usize;
         assert!(waiting <= WATERMARK + 2 * 64 * 1024, "{waiting} bytes wait");
+        assert!(server.scraped("reading_pauses", "") > 0);
 
         let mut client = client;
         for _ in 0..MESSAGES {

@@ -128,9 +128,18 @@ impl Connection {
     pub fn wants_read(&self, bounds: &QueueBounds) -> bool {
         match self.state {
             State::Accepted(_) => false,
-            State::Open => self.outbound.reply_bytes() <= bounds.reply_bytes_watermark,
+            State::Open => !self.has_replies_above(bounds),
             _ => true,
         }
+    }
+
+    /// Whether it is not read because of the replies that wait for it.
+    pub fn pauses_for_replies(&self, bounds: &QueueBounds) -> bool {
+        self.is_open() && self.has_replies_above(bounds)
+    }
+
+    fn has_replies_above(&self, bounds: &QueueBounds) -> bool {
+        self.outbound.reply_bytes() > bounds.reply_bytes_watermark
     }
 
     /// Bytes queued and not yet sent.
@@ -325,13 +334,7 @@ impl Connection {
         }
     }
 
-    /// The transport failed.
-    pub fn transport_failed(&mut self) {
-        self.reason.get_or_insert(CloseReason::PeerVanished);
-        self.enter(State::Closed { abort: true });
-    }
-
-    /// The server stops now, whatever the peer does.
+    /// It ends now, whatever the peer does: its transport failed, or the time is over.
     pub fn abort(&mut self, reason: CloseReason) {
         self.reason.get_or_insert(reason);
         self.enter(State::Closed { abort: true });

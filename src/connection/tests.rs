@@ -331,7 +331,7 @@ fn the_first_cause_stays_the_reason() {
     connection.close(CloseCode::GOING_AWAY, "", CloseReason::Drain, at(1), pool);
     connection.close_slow_consumer(CloseReason::SlowConsumer, at(2), pool);
     connection.fail(&ProtocolError::Unmasked, at(2), pool);
-    connection.transport_failed();
+    connection.abort(CloseReason::PeerVanished);
     assert_eq!(connection.close_reason(), CloseReason::Drain);
     assert!(matches!(connection.output(), Output::Close { abort: true }));
 }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::shards::Shards;
 use super::{ApiOptions, ControlSettings, Phase, metrics, publish};
 use crate::origin::OriginPolicy;
-use crate::stats::{ProcessStats, ShardStats};
+use crate::stats::{ProcessStats, PublishRefusal, ShardStats};
 
 /// The header that carries the API key.
 const API_KEY_HEADER: &str = "x-api-key";
@@ -37,6 +37,11 @@ pub(super) struct Api {
 impl Api {
     pub(super) fn body_bytes_max(&self) -> usize {
         self.settings.body_bytes_max
+    }
+
+    /// Called by this thread alone, whose cells they are.
+    pub(super) fn count_refusal(&self, refusal: PublishRefusal) {
+        self.settings.process.publishes_refused[refusal as usize].add(1);
     }
 
     pub(super) fn process(&self) -> &Arc<ProcessStats> {

@@ -17,7 +17,7 @@ use super::api::{Api, error};
 use super::process;
 use crate::admission::AddressBound;
 use crate::proto::handshake::Status;
-use crate::stats::{Cell, CloseReason, Durations, ProcessStats, ReloadResult, ShardStats};
+use crate::stats::{Cell, CloseReason, Durations, ProcessStats, PublishRefusal, ReloadResult, ShardStats};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -36,7 +36,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
 type Number = (&'static str, &'static str, fn(&ShardStats) -> &Cell);
 
 /// Numbers that only grow; the text adds `_total` to their names.
-const COUNTERS: [Number; 26] = [
+const COUNTERS: [Number; 34] = [
     ("accepted", "Connections accepted", |s| &s.accepted),
     ("messages_received", "Whole messages received from clients", |s| &s.messages_in),
     ("received_bytes", "Bytes read from client sockets", |s| &s.bytes_in),
@@ -46,12 +46,21 @@ const COUNTERS: [Number; 26] = [
     ("published", "Messages put in order by the shard that owns their topic", |s| &s.published),
     ("dropped", "Messages dropped for a subscriber that was told how many", |s| &s.dropped),
     ("pings_skipped", "Pings that were not answered, since a newer one was", |s| &s.pings_skipped),
+    ("reading_pauses", "Times that a connection was not read: too many replies waited for it", |s| &s.reading_pauses),
+    ("publisher_pauses", "Times that a publisher was not read: too much that was published waited", |s| {
+        &s.publisher_pauses
+    }),
     ("conflated", "Messages that a newer one replaced for a subscriber (latest_only)", |s| &s.conflated),
     ("deflated", "Messages compressed; one for many subscribers counts once", |s| &s.deflated),
     ("inflated", "Compressed messages received from clients", |s| &s.inflated),
     ("saved_sent_bytes", "Bytes that compression took off messages queued for clients", |s| &s.saved_bytes_out),
     ("saved_received_bytes", "Bytes that compression took off messages received", |s| &s.saved_bytes_in),
     ("bombs_cut", "Compressed messages cut while inflating: over the message limit", |s| &s.bombs_cut),
+    ("contexts_refused", "Connections granted less context takeover than they offered: its memory was taken", |s| {
+        &s.contexts_refused
+    }),
+    ("topics_refused", "Upgrades and messages refused: as many topics were in use as may be", |s| &s.topics_refused),
+    ("topics_forgotten", "Idle topics whose offset was forgotten", |s| &s.topics_forgotten),
     ("sends", "Send calls", |s| &s.sends),
     ("flushes", "Connections that a turn sent something to, each once for each turn", |s| &s.flushes),
     ("short_sends", "Send calls that took less than they were given", |s| &s.sends_short),
@@ -60,7 +69,14 @@ const COUNTERS: [Number; 26] = [
     ("tls_handshakes_deferred", "Times that a TLS handshake waited for the next turn", |s| &s.tls_handshakes_deferred),
     ("tls_plaintext_refused", "Plain requests where only TLS is spoken", |s| &s.tls_plaintext_refused),
     ("tls_truncated", "TLS streams that ended without close_notify", |s| &s.tls_truncated),
+    ("proxy_headers_too_long", "Connections refused for a longer PROXY header than is allowed", |s| {
+        &s.proxy_headers_too_long
+    }),
     ("accept_pauses", "Times that accepting paused for want of descriptors or room", |s| &s.accept_pauses),
+    ("drain_resets", "Connections reset because the time for going down was over", |s| &s.drain_resets),
+    ("close_timeouts", "Connections reset because the peer did not end them in time after a Close", |s| {
+        &s.close_timeouts
+    }),
     ("envelopes", "Envelopes sent to other threads", |s| &s.envelopes_out),
     ("wakes", "Times that another thread had to be woken", |s| &s.wakes),
 ];
@@ -147,7 +163,20 @@ impl Collector for Scrape {
             |s| &s.address_refusals,
         )?;
         encode_process(&mut encoder)?;
-        self.encode_reloads(&mut encoder)?;
+        encode_by(
+            &mut encoder,
+            "reloads",
+            "Configurations read again on SIGHUP, by what became of them",
+            "result",
+            ReloadResult::LABELS.iter().zip(&self.process.reloads),
+        )?;
+        encode_by(
+            &mut encoder,
+            "publishes_refused",
+            "Messages over HTTP refused for a bound or since the gateway goes down",
+            "reason",
+            PublishRefusal::LABELS.iter().zip(&self.process.publishes_refused),
+        )?;
         self.encode_durations(
             &mut encoder,
             "loop_turn",
@@ -183,15 +212,6 @@ impl Scrape {
         Ok(())
     }
 
-    fn encode_reloads(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Configurations read again on SIGHUP, by what became of them";
-        let mut family = encoder.encode_descriptor("reloads", help, None, MetricType::Counter)?;
-        for (result, cell) in ReloadResult::LABELS.iter().zip(&self.process.reloads) {
-            encode_count(&mut family, &[("result", *result)], cell)?;
-        }
-        Ok(())
-    }
-
     fn encode_durations<const BUCKETS: usize>(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
@@ -222,6 +242,21 @@ fn encode_process(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         if let Some(number) = number {
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&number)?;
         }
+    }
+    Ok(())
+}
+
+/// A counter of the whole process, by a label.
+fn encode_by<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &str,
+    cells: impl Iterator<Item = (&'a &'static str, &'a Cell)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (value, cell) in cells {
+        encode_count(&mut family, &[(label, *value)], cell)?;
     }
     Ok(())
 }

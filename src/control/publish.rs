@@ -8,10 +8,10 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use super::api::{Api, error};
-use super::shards::PublishError;
 use crate::command::SharedMessage;
 use crate::proto::frame::MessageKind;
 use crate::proto::utf8;
+use crate::stats::PublishRefusal;
 use crate::topic_name;
 
 /// Answers once the message has its place in the topic's order, with that place.
@@ -30,6 +30,7 @@ pub(super) async fn publish(
     let payload = match body {
         Ok(payload) => payload,
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            api.count_refusal(PublishRefusal::BodyTooLong);
             let limit = api.body_bytes_max();
             return error(
                 rejection.status(),
@@ -52,12 +53,13 @@ pub(super) async fn publish(
             "epoch": format!("{:016x}", position.epoch),
         }))
         .into_response(),
-        Err(reason @ (PublishError::Busy | PublishError::GoingAway | PublishError::TopicsFull(_))) => {
+        Err(reason) => {
+            let Some(refusal) = reason.refusal() else { return error(StatusCode::GATEWAY_TIMEOUT, reason) };
+            api.count_refusal(refusal);
             let mut response = error(StatusCode::SERVICE_UNAVAILABLE, reason);
             response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
             response
         }
-        Err(reason @ PublishError::NoAnswer) => error(StatusCode::GATEWAY_TIMEOUT, reason),
     }
 }
 

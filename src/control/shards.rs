@@ -16,6 +16,7 @@ use crate::command::{
 use crate::driver::mailbox::{Post, shard_addresses};
 use crate::hub::owner_of;
 use crate::id::ShardId;
+use crate::stats::PublishRefusal;
 
 /// Requests that may wait for the task; further handlers wait for room.
 const REQUESTS_MAX: usize = 1024;
@@ -26,8 +27,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum PublishError {
     /// Nothing has happened; try again.
-    #[error("the gateway is busy: messages wait for a shard; try again later")]
-    Busy,
+    #[error("the gateway is busy: a shard's mailbox is full (limits.mailbox_entries); try again later")]
+    MailboxFull,
+    /// The same.
+    #[error("the gateway is busy: too many published bytes wait (limits.overflow_bytes_max); try again later")]
+    Overflow,
     /// Nothing has happened, and nothing will.
     #[error("the gateway is shutting down; publish through another")]
     GoingAway,
@@ -37,6 +41,19 @@ pub(super) enum PublishError {
     /// The message may have been published or not.
     #[error("the shard has not answered in time; the message may have been published or not")]
     NoAnswer,
+}
+
+impl PublishError {
+    /// As what it is counted; `None` where nobody knows what became of the message.
+    pub(super) fn refusal(&self) -> Option<PublishRefusal> {
+        match self {
+            Self::MailboxFull => Some(PublishRefusal::MailboxFull),
+            Self::Overflow => Some(PublishRefusal::Overflow),
+            Self::GoingAway => Some(PublishRefusal::Drain),
+            Self::TopicsFull(_) => Some(PublishRefusal::TopicsFull),
+            Self::NoAnswer => None,
+        }
+    }
 }
 
 enum Request {
@@ -81,7 +98,7 @@ impl Shards {
         let (answer, answered) = oneshot::channel();
         let request = Request::Publish { topic, message, answer };
         if tokio::time::timeout(ANSWER_TIMEOUT, self.requests.send(request)).await.is_err() {
-            return Err(PublishError::Busy);
+            return Err(PublishError::MailboxFull);
         }
         match tokio::time::timeout(ANSWER_TIMEOUT, answered).await {
             Ok(Ok(result)) => result,
@@ -221,9 +238,14 @@ impl Task {
                     return;
                 }
                 let owner = Address::Shard(owner_of(&topic, self.count, self.hash_seed));
-                if post.is_full(owner) || post.waiting_bytes_total() > self.overflow_bytes_max {
+                let busy = if post.waiting_bytes_total() > self.overflow_bytes_max {
+                    Some(PublishError::Overflow)
+                } else {
+                    post.is_full(owner).then_some(PublishError::MailboxFull)
+                };
+                if let Some(busy) = busy {
                     // The handler may be gone; then nobody wants to know.
-                    let _ = answer.send(Err(PublishError::Busy));
+                    let _ = answer.send(Err(busy));
                     return;
                 }
                 // Handlers that gave up leave their entries behind.

@@ -250,7 +250,7 @@ impl EventLoop {
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => {}
                 ErrorKind::Interrupted => list_readable(&mut self.readable, &mut self.sockets, id),
-                _ => self.shard.transport_failed(id),
+                _ => fail(&mut self.shard, id, &error),
             },
         }
         0
@@ -278,7 +278,7 @@ impl EventLoop {
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => continue,
                     ErrorKind::WouldBlock => {}
-                    _ => return self.shard.transport_failed(id),
+                    _ => return fail(&mut self.shard, id, &error),
                 },
             }
             // Blocked first, so that it is not flushed in vain.
@@ -348,7 +348,7 @@ impl EventLoop {
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
                     ErrorKind::WouldBlock => return self.wait_writable(id),
-                    _ => self.shard.transport_failed(id),
+                    _ => fail(&mut self.shard, id, &error),
                 },
             }
         }
@@ -432,6 +432,17 @@ impl EventLoop {
 
 fn socket_mut(sockets: &mut [Option<Socket>], id: ConnectionId) -> Option<&mut Socket> {
     sockets.get_mut(id.slot as usize)?.as_mut().filter(|socket| socket.id == id)
+}
+
+/// A read or a send has failed.
+fn fail(shard: &mut Shard, id: ConnectionId, error: &io::Error) {
+    match error.kind() {
+        // TCP_USER_TIMEOUT. The kernel names what routers have said meanwhile, if anything.
+        ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+            shard.transport_timed_out(id);
+        }
+        _ => shard.transport_failed(id),
+    }
 }
 
 fn list_readable(readable: &mut ReadableList, sockets: &mut [Option<Socket>], id: ConnectionId) {

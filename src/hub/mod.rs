@@ -93,6 +93,8 @@ pub struct Hub {
     /// are skipped.
     idle: VecDeque<(TopicIndex, u64)>,
     idle_count: usize,
+    /// See [`Hub::topics_forgotten`].
+    forgotten: u64,
     /// Bytes of all names.
     name_bytes: usize,
     /// See [`Hub::log_bytes`].
@@ -124,6 +126,7 @@ impl Hub {
             free_logs: Vec::new(),
             idle: VecDeque::new(),
             idle_count: 0,
+            forgotten: 0,
             name_bytes: 0,
             log_bytes: 0,
             serial: 0,
@@ -139,6 +142,11 @@ impl Hub {
     /// Topics in the table, idle ones included.
     pub fn topics_len(&self) -> usize {
         self.topics.len()
+    }
+
+    /// Idle topics that were forgotten with their offset, to stay within the bounds.
+    pub fn topics_forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// Bytes of topics, their names, members and subscriptions. What is on its way counts

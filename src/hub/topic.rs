@@ -265,6 +265,7 @@ impl Hub {
         while let Some((index, stamp)) = self.idle.pop_front() {
             if idle_stamp(&self.topics, index) == Some(stamp) {
                 self.idle_count -= 1;
+                self.forgotten += 1;
                 self.forget(index);
                 return;
             }

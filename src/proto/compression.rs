@@ -99,6 +99,9 @@ pub struct CompressionCounts {
     pub inflated_saved_bytes: u64,
     /// Messages cut while inflating, since they were over the limit.
     pub bombs: u64,
+    /// Connections that were granted less takeover than they offered, since the memory for
+    /// contexts was taken.
+    pub contexts_refused: u64,
 }
 
 /// The part of a shard.
@@ -148,18 +151,24 @@ impl CompressionPool {
     /// What is agreed on with a client that offers this. `replies`: whether it is sent
     /// messages of its own, for which the server might keep a context.
     pub fn negotiate<'a>(
-        &self,
-        offers: impl Iterator<Item = &'a [u8]>,
+        &mut self,
+        offers: impl Iterator<Item = &'a [u8]> + Clone,
         replies: bool,
     ) -> Result<Option<DeflateAgreement>, HandshakeError> {
         if !self.settings.enabled {
             return Ok(None);
         }
-        let mut allowed = self.settings.takeover;
+        let mut wanted = self.settings.takeover;
+        wanted.server &= replies;
+        let mut allowed = wanted;
         let left = self.settings.context_bytes_max.saturating_sub(self.reserved_bytes);
-        allowed.server &= replies && left >= DEFLATER_BYTES;
+        allowed.server &= left >= DEFLATER_BYTES;
         allowed.client &= left >= usize::from(allowed.server) * DEFLATER_BYTES + (1 << WINDOW_BITS_MAX);
-        extension::negotiate(offers, allowed)
+        let agreed = extension::negotiate(offers.clone(), allowed)?;
+        if allowed != wanted && agreed != extension::negotiate(offers, wanted)? {
+            self.counts.contexts_refused += 1;
+        }
+        Ok(agreed)
     }
 
     /// A connection for which this was agreed on. To be given back by [`Self::release`].

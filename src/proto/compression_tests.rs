@@ -22,7 +22,7 @@ fn inflate(pool: &mut CompressionPool, connection: &mut Compression, payload: &[
 
 #[test]
 fn nothing_is_agreed_on_where_compression_is_off() {
-    let pool = CompressionPool::new(CompressionSettings { enabled: false, ..SETTINGS });
+    let mut pool = CompressionPool::new(CompressionSettings { enabled: false, ..SETTINGS });
     assert_eq!(pool.negotiate([OFFER.as_bytes()].into_iter(), true), Ok(None));
     // Not even read.
     assert_eq!(pool.negotiate([b";".as_slice()].into_iter(), true), Ok(None));
@@ -132,8 +132,13 @@ fn what_was_cut_and_what_was_saved_is_counted() {
     let error = inflate(&mut pool, &mut connection, &bomb).unwrap_err();
     assert_eq!(error, ProtocolError::InflatesTooLong { limit: 1 << 20 });
     assert!(inflate(&mut pool, &mut connection, b"\xff\xff").is_err());
-    let expected =
-        CompressionCounts { deflated: 2, inflated: 1, inflated_saved_bytes: 1000 - payload.len() as u64, bombs: 1 };
+    let expected = CompressionCounts {
+        deflated: 2,
+        inflated: 1,
+        inflated_saved_bytes: 1000 - payload.len() as u64,
+        bombs: 1,
+        contexts_refused: 0,
+    };
     assert_eq!(pool.counts(), expected);
 }
 

@@ -25,7 +25,7 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// The values of all fields of that name, in the order in which they came.
     /// Names compare without case (RFC 9110, section 5.1).
-    pub fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> + Clone {
         self.headers.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
     }
 

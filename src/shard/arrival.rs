@@ -13,6 +13,7 @@ use crate::admission::AddressBound;
 use crate::connection::Connection;
 use crate::id::ConnectionId;
 use crate::proto::handshake::HandshakeError;
+use crate::proto::proxy::ProxyError;
 use crate::stats::CloseReason;
 use crate::time::Time;
 
@@ -96,6 +97,8 @@ impl Shard {
             Ok(None) => return false,
             Ok(Some(header)) => header,
             Err(error) => {
+                let too_long = matches!(error, ProxyError::TooLong { .. });
+                self.stats.proxy_headers_too_long.add(u64::from(too_long));
                 self.refuse_arrival(id, &HandshakeError::Proxy(error), now);
                 return false;
             }

@@ -190,17 +190,21 @@ impl Shard {
         self.stats.drain_left.set(self.drain.left.len() as u64);
     }
 
-    /// Closes every connection at once, whatever the peers do.
-    pub fn abort_all(&mut self) {
+    /// Closes every connection at once, whatever the peers do. Returns how many were left.
+    pub fn abort_all(&mut self) -> u64 {
         self.drain.left = Vec::new();
         self.stats.drain_left.set(0);
+        let mut reset = 0;
         let ids: Vec<ConnectionId> = self.table.ids().collect();
         for id in ids {
             if let Some(peer) = self.table.get_mut(id) {
+                reset += u64::from(!peer.connection.is_closed());
                 peer.connection.abort(CloseReason::Drain);
                 self.settle(id);
             }
         }
+        self.stats.drain_resets.add(reset);
+        reset
     }
 
     fn close_if_all_has_arrived(&mut self, now: Time) {

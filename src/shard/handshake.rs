@@ -50,7 +50,7 @@ impl Shard {
         }
     }
 
-    fn admit(&self, head: &[u8]) -> Result<Admitted, HandshakeError> {
+    fn admit(&mut self, head: &[u8]) -> Result<Admitted, HandshakeError> {
         let request = http::parse(head)?;
         if request.method != "GET" {
             return Err(HandshakeError::Method(request.method.to_owned()));
@@ -67,6 +67,7 @@ impl Shard {
                 self.check_origin(&request, host)?;
                 let offers = request.values("Sec-WebSocket-Extensions");
                 upgrade.deflate = self.compression.negotiate(offers, dialect.replies())?;
+                self.count_compression();
                 Ok(Admitted::Upgrade { upgrade, dialect, topic })
             }
         }
@@ -95,6 +96,7 @@ impl Shard {
         let topic = match topic.map(|name| self.hub.open_topic(&name)).transpose() {
             Ok(topic) => topic,
             Err(_) => {
+                self.stats.topics_refused.add(1);
                 self.refuse(id, &HandshakeError::TopicsFull, CloseReason::NotUpgraded, now);
                 return false;
             }

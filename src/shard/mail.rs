@@ -24,6 +24,7 @@ impl Shard {
                 let mut refused = Vec::new();
                 self.hub.refuse(&topic, sequence, &mut refused);
                 for id in refused {
+                    self.stats.topics_refused.add(1);
                     self.refuse(id, &HandshakeError::TopicsFull, CloseReason::NotUpgraded, now);
                 }
             }
@@ -66,7 +67,8 @@ impl Shard {
         origin: Option<Origin>,
         now: Time,
     ) -> Result<Position, TopicsFull> {
-        let (index, position) = self.hub.order(topic, message, origin, &mut self.outbox)?;
+        let ordered = self.hub.order(topic, message, origin, &mut self.outbox);
+        let (index, position) = ordered.inspect_err(|_| self.stats.topics_refused.add(1))?;
         self.stats.published.add(1);
         self.deliver(index, message.kind, &message.payload, origin, now);
         self.hub.close_topic(index, &mut self.outbox);

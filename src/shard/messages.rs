@@ -50,6 +50,7 @@ impl Shard {
         let mut inflated_bytes = 0;
         while let Some(peer) = self.table.get_mut(id).filter(|peer| peer.connection.reads_frames()) {
             if peer.pauses_reading(inflated_bytes, &self.settings.queue) && used < input_len {
+                self.stats.reading_pauses.add(u64::from(peer.connection.pauses_for_replies(&self.settings.queue)));
                 self.keep_unread(id, &input[used..]);
                 break;
             }
@@ -205,6 +206,7 @@ impl Shard {
         {
             peer.publisher_paused = true;
             self.paused_publishers.push(id);
+            self.stats.publisher_pauses.add(1);
         }
     }
 

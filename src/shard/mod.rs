@@ -189,6 +189,10 @@ impl Shard {
         }
         let Some(peer) = self.table.get_mut(id) else { return false };
         let wanted = !peer.publisher_paused && !peer.has_unread() && peer.connection.wants_read(&self.settings.queue);
+        let pauses = !wanted && !peer.read_pending;
+        if pauses && !peer.has_unread() && peer.connection.pauses_for_replies(&self.settings.queue) {
+            self.stats.reading_pauses.add(1);
+        }
         peer.read_pending = !wanted;
         wanted
     }
@@ -277,12 +281,22 @@ impl Shard {
 
     /// The transport is broken.
     pub fn transport_failed(&mut self, id: ConnectionId) {
+        self.end_transport(id, CloseReason::PeerVanished);
+    }
+
+    /// The transport was given up, since the peer has taken or acknowledged nothing for too
+    /// long.
+    pub fn transport_timed_out(&mut self, id: ConnectionId) {
+        self.end_transport(id, CloseReason::Unacknowledged);
+    }
+
+    fn end_transport(&mut self, id: ConnectionId, reason: CloseReason) {
         let Some(peer) = self.table.get_mut(id) else { return };
         // What fails after that has been counted.
         if peer.connection.is_securing() && !peer.connection.is_closed() {
             self.stats.tls_handshakes_failed.add(1);
         }
-        peer.connection.transport_failed();
+        peer.connection.abort(reason);
         self.drop_in_hand(id);
         self.settle(id);
     }
@@ -293,6 +307,7 @@ impl Shard {
             let Some(id) = self.table.id_at(slot) else { continue };
             let Some(peer) = self.table.get_mut(id) else { continue };
             let before = peer.connection.queue_bytes();
+            let awaited_end = peer.connection.is_ending() && !peer.connection.is_closed();
             let expired = peer.connection.expire(now, &self.settings.deadlines, &mut self.outbound_pool);
             // A ping, if anything.
             self.stats.queue_bytes.add((peer.connection.queue_bytes() - before) as u64);
@@ -305,7 +320,10 @@ impl Shard {
                 Expired::Idle => {
                     self.close(id, CloseCode::IDLE, "no message came for too long", CloseReason::Idle, now);
                 }
-                Expired::Closed => self.settle(id),
+                Expired::Closed => {
+                    self.stats.close_timeouts.add(u64::from(awaited_end));
+                    self.settle(id);
+                }
             }
         }
         self.close_next(now);

@@ -38,6 +38,7 @@ impl Shard {
 
     pub(super) fn count_topics(&self) {
         self.stats.topics.set(self.hub.topics_len() as u64);
+        self.stats.topics_forgotten.set(self.hub.topics_forgotten());
         self.stats.subscriptions.set(self.hub.subscriptions_len() as u64);
         self.stats.topic_memory_bytes.set(self.hub.memory_bytes() as u64);
     }

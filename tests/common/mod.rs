@@ -63,6 +63,12 @@ impl TestServer {
         self.stats().iter().map(|stats| cell(stats).get()).sum()
     }
 
+    /// A counter as `/metrics` tells it: all its samples that have this label, or all.
+    #[track_caller]
+    pub fn scraped(&self, counter: &str, label: &str) -> u64 {
+        scraped(self.admin, counter, label)
+    }
+
     pub fn stats(&self) -> &[std::sync::Arc<ShardStats>] {
         self.server.as_ref().expect("runs until dropped").stats()
     }
@@ -193,6 +199,18 @@ impl Drop for TestServer {
             None => {}
         }
     }
+}
+
+/// What one of these says. See [`TestServer::scraped`].
+#[track_caller]
+pub fn scraped(admin: SocketAddr, counter: &str, label: &str) -> u64 {
+    let mut client = RawClient::connect(admin);
+    client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let answer = String::from_utf8(client.read_to_end()).expect("metrics are text");
+    let sample = format!("wsgate_{counter}_total{{");
+    let lines: Vec<_> = answer.lines().filter(|line| line.starts_with(&sample) && line.contains(label)).collect();
+    assert!(!lines.is_empty(), "no {counter} with {label:?}: {answer}");
+    lines.iter().map(|line| line.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok()).expect(line)).sum()
 }
 
 /// Polls until the condition holds; yields in between, never sleeps for a fixed time.

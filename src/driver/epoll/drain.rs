@@ -37,7 +37,10 @@ impl EventLoop {
     pub(super) fn enforce_drain(&mut self, now: Time) {
         if self.is_late(now) {
             self.close_listeners();
-            self.shard.abort_all();
+            let connections = self.shard.abort_all();
+            if connections > 0 {
+                tracing::warn!(connections, "reset, since the time for going down is over (drain.deadline_ms)");
+            }
         }
     }
 

@@ -137,7 +137,9 @@ impl World {
             match ending {
                 Ending::PeersEnd | Ending::TransportsFail => {}
                 Ending::Drain => self.go_down(shard),
-                Ending::Abort => self.shards[shard].abort_all(),
+                Ending::Abort => {
+                    self.shards[shard].abort_all();
+                }
             }
         }
         self.settle();
