@@ -311,9 +311,6 @@ fn quantile(text: &str) -> Option<Quantile> {
     Some(Quantile(percent / 100.0))
 }
 
-/// What figures of the server begin with, before a dot.
-const SERVER_PREFIX: &str = "server";
-
 /// Whether a population may have that name: conditions speak of its figures as `name.p99`.
 pub fn is_population_name(name: &str) -> bool {
     let is_prefix = HISTOGRAMS.iter().any(|histogram| histogram.prefix.trim_end_matches('.') == name);
