@@ -377,11 +377,11 @@ fn publishers_wait_for_the_flush_of_what_was_published() {
             most.set(most.get().max(server.sum(|stats| &stats.log_bytes) as usize));
             server.sum(|stats| &stats.published) >= MESSAGES
         });
-        assert!(server.scraped("publisher_pauses", "") >= PUBLISHERS as u64);
         publishers.iter().chain(&subscribers).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
     });
     // Each has one read accepted before it pauses, and one in the turn that went over the bound.
     let allowed = BOUND + 2 * PUBLISHERS * RECEIVE_BUFFER_BYTES;
+    assert!(server.scraped("publisher_pauses", "") >= PUBLISHERS as u64);
     let most = most.get();
     assert!(most <= allowed, "{most} bytes wait for their flush, {allowed} may");
     assert_eq!(closes(&server, CloseReason::SlowConsumer), 0);
