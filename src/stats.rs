@@ -256,6 +256,9 @@ pub struct ShardStats {
     pub queue_memory_bytes: Cell,
     /// Gauge: memory of messages that have arrived in part, in bytes.
     pub assembly_memory_bytes: Cell,
+    /// Gauge: memory of other input that has arrived in part, or before the upgrade was
+    /// confirmed, in bytes: request heads, PROXY headers, TLS records, early frames.
+    pub input_memory_bytes: Cell,
     /// Gauge: bytes of the connection table, its generations and timers; its slots stay
     /// when connections leave.
     pub connection_memory_bytes: Cell,

@@ -162,6 +162,11 @@ impl<S: Session> TlsStream<S> {
         self.held.len()
     }
 
+    /// Bytes of memory that they take.
+    pub fn held_memory_bytes(&self) -> usize {
+        self.held.capacity()
+    }
+
     /// Takes ciphertext, whose memory is scratch, and appends what it says to
     /// `plaintext`. Answers of the protocol itself are added to what is to be sent.
     ///

@@ -387,6 +387,7 @@ fn metrics_are_open_metrics_and_complete() {
         "connections",
         "drain_left",
         "drain_phase",
+        "input_memory_bytes",
         "kernel_tcp_bytes",
         "log_bytes",
         "overflow_bytes",

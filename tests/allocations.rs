@@ -325,6 +325,23 @@ fn what_waits_is_counted_with_all_the_memory_that_it_keeps() {
 }
 
 #[test]
+fn what_has_arrived_in_part_is_counted_with_all_the_memory_that_it_keeps() {
+    const WAITING: usize = 60;
+    let mut driver = Driver::new(300);
+    let waiting: Vec<_> = (0..WAITING).map(|_| driver.shard.accept(Time::ZERO).expect("the table has room")).collect();
+    let info = measure(|| {
+        for part in ["GET /echo HTTP/1.1\r\nX: ", &"a".repeat(700)] {
+            waiting.iter().for_each(|id| driver.receive(*id, part.as_bytes()));
+        }
+    });
+    let counted = driver.shard.stats().input_memory_bytes.get();
+    assert!(counted >= 700 * WAITING as u64, "{counted} bytes");
+    // Beside that there is the driver's scratch.
+    let held = info.bytes_current - counted as i64;
+    assert!((0..=1024).contains(&held), "{} bytes held, {counted} counted", info.bytes_current);
+}
+
+#[test]
 fn who_leaves_its_own_messages_out_costs_no_allocation() {
     const SPEAKERS: u64 = 50;
     let mut driver = Driver::new(100);

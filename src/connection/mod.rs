@@ -78,6 +78,8 @@ pub struct Connection {
     reason: Option<CloseReason>,
     /// The peer has ended its direction of the transport.
     peer_ended: bool,
+    /// What [`Connection::count_input`] has said last.
+    input_counted: u32,
     /// In the shard's list of connections to flush.
     pub dirty: bool,
     /// The transport takes nothing at the moment.
@@ -95,6 +97,7 @@ impl Connection {
             keepalive: Keepalive::new(now),
             reason: None,
             peer_ended: false,
+            input_counted: 0,
             dirty: false,
             blocked: false,
         }
@@ -138,6 +141,24 @@ impl Connection {
     /// Of these, published bytes.
     pub fn published_bytes(&self) -> usize {
         self.outbound.bytes() - self.outbound.reply_bytes()
+    }
+
+    /// Bytes of memory of input that waits for its rest, or for the upgrade: a head, a PROXY
+    /// header, a TLS record, frames that came early. Messages in part are not in it.
+    pub fn input_memory_bytes(&self) -> usize {
+        self.state.input_memory_bytes() + self.transport.partial_memory_bytes()
+    }
+
+    /// The same as it was when this was called last, and as it is now.
+    pub fn count_input(&mut self) -> (u64, u64) {
+        // Bounded by the head's bound or by a TLS record, and by what a vector may have to spare.
+        let bytes = u32::try_from(self.input_memory_bytes()).unwrap_or(u32::MAX);
+        (std::mem::replace(&mut self.input_counted, bytes).into(), bytes.into())
+    }
+
+    /// The same as it was when it was counted last.
+    pub fn input_counted(&self) -> u64 {
+        self.input_counted.into()
     }
 
     /// Why the connection ended; [`CloseReason::PeerVanished`] unless something else

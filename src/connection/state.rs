@@ -54,6 +54,15 @@ impl State {
         }
     }
 
+    /// Bytes of memory of what the peer has said before the upgrade and nobody has used.
+    pub(super) fn input_memory_bytes(&self) -> usize {
+        match self {
+            Self::Handshake { head, .. } => head.capacity(),
+            Self::Accepted(accepted) => accepted.early.capacity(),
+            _ => 0,
+        }
+    }
+
     fn may_become(&self, next: &State) -> bool {
         match (self, next) {
             // Closed is the end, but may be confirmed by another failure.

@@ -64,6 +64,14 @@ impl Transport {
         }
     }
 
+    /// Bytes of memory of ciphertext that has arrived in part.
+    pub(super) fn partial_memory_bytes(&self) -> usize {
+        match self {
+            Self::Plain => 0,
+            Self::Tls(tls) => tls.stream.held_memory_bytes(),
+        }
+    }
+
     /// Gives all buffers back.
     pub(super) fn release(&mut self, pool: &mut OutboundPool) {
         if let Self::Tls(tls) = self {

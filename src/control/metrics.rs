@@ -66,7 +66,7 @@ const COUNTERS: [Number; 26] = [
 ];
 
 /// Numbers that go up and down.
-const GAUGES: [Number; 14] = [
+const GAUGES: [Number; 15] = [
     ("connections", "Connections open, in any state", |s| &s.connections),
     ("topics", "Topics in the table, those without subscribers included", |s| &s.topics),
     ("subscriptions", "Subscriptions of clients", |s| &s.subscriptions),
@@ -75,6 +75,9 @@ const GAUGES: [Number; 14] = [
         &s.queue_memory_bytes
     }),
     ("assembly_memory_bytes", "Memory of messages that have arrived in part", |s| &s.assembly_memory_bytes),
+    ("input_memory_bytes", "Memory of other input in part: request heads, PROXY headers, TLS records", |s| {
+        &s.input_memory_bytes
+    }),
     ("connection_memory_bytes", "Memory of the connection table and its timers", |s| &s.connection_memory_bytes),
     ("topic_memory_bytes", "Memory of topics, their names, members and subscriptions", |s| &s.topic_memory_bytes),
     ("compression_memory_bytes", "Memory of what compresses and inflates, that of connections included", |s| {

@@ -22,6 +22,9 @@ impl Shard {
         let on_their_way = queued > 0 || self.hub.has_deliveries();
         assert!(on_their_way || waiting == 0, "{waiting} bytes kept alive for nobody");
 
+        let input: usize = peers().map(|(_, peer)| peer.connection.input_memory_bytes()).sum();
+        assert_eq!(self.stats.input_memory_bytes.get(), input as u64);
+
         let subscribed = peers().filter(|(_, peer)| peer.session.subscription.is_some()).count();
         assert_eq!(self.hub.subscriptions_len(), subscribed);
         assert_eq!(self.stats.topics.get(), self.hub.topics_len() as u64);

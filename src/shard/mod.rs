@@ -212,7 +212,9 @@ impl Shard {
             return self.receive_from_client(id, bytes, now);
         }
         let mut input = &mut *bytes;
-        if !self.receive_proxy_header(id, &mut input, now) {
+        let complete = self.receive_proxy_header(id, &mut input, now);
+        self.count_input(id);
+        if !complete {
             return 0..0;
         }
         let (left, all) = (input.len(), bytes.len());
@@ -243,7 +245,9 @@ impl Shard {
         if peer.session.dialect.is_none() {
             let len = bytes.len();
             let mut input = &mut *bytes;
-            if !self.receive_head(id, &mut input, now) {
+            let opened = self.receive_head(id, &mut input, now);
+            self.count_input(id);
+            if !opened {
                 return 0..0;
             }
             head = len - input.len();
@@ -334,6 +338,7 @@ impl Shard {
         self.stats.closes[peer.connection.close_reason() as usize].add(1);
         self.stats.connections.set(self.table.len() as u64);
         self.stats.queue_bytes.sub(peer.connection.queue_bytes() as u64);
+        self.stats.input_memory_bytes.sub(peer.connection.input_counted());
         let mut reader = peer.connection.release(&mut self.outbound_pool);
         self.stats.assembly_memory_bytes.sub(reader.held_bytes() as u64);
         reader.release(&mut self.assembly_pool);
@@ -349,8 +354,19 @@ impl Shard {
         self.outbox.pop_front()
     }
 
-    /// Brings the timer, the flush list and the hub up to date with a connection that
-    /// may have changed its state: nothing is delivered to one that is ending.
+    /// Brings the gauge of input in part up to date with one connection. To be called after
+    /// whatever may have changed it; a change of state does, by [`Shard::settle`].
+    fn count_input(&mut self, id: ConnectionId) {
+        let Some(peer) = self.table.get_mut(id) else { return };
+        let (before, now) = peer.connection.count_input();
+        if now != before {
+            self.stats.input_memory_bytes.sub(before);
+            self.stats.input_memory_bytes.add(now);
+        }
+    }
+
+    /// Brings the timer, the flush list, the hub and a gauge up to date with a connection
+    /// that may have changed its state: nothing is delivered to one that is ending.
     fn settle(&mut self, id: ConnectionId) {
         let Some(peer) = self.table.get_mut(id) else { return };
         if peer.connection.is_ending() {
@@ -359,6 +375,7 @@ impl Shard {
         }
         let Some(peer) = self.table.get_mut(id) else { return };
         self.timers.set(id.slot, peer.connection.deadline(&self.settings.deadlines));
+        self.count_input(id);
         self.mark_dirty(id);
     }
 }

@@ -135,6 +135,7 @@ impl Shard {
         if connection.has_ciphertext() {
             self.mark_dirty(id);
         }
+        self.count_input(id);
         if !plaintext.is_empty() {
             let replies = self.receive_plaintext(id, &mut plaintext, now);
             if !replies.is_empty() {

@@ -2,6 +2,7 @@
 
 mod drain;
 mod flushes;
+mod input;
 mod pair;
 mod reload;
 mod slow;

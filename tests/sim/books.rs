@@ -35,6 +35,7 @@ impl Host {
         assert_eq!(self.shard.log_bytes(), 0, "all that was published has been offered to everybody");
         assert_eq!(self.post.overflow_bytes(), 0, "no mail waits");
         assert_eq!(self.stats.queue_bytes.get(), 0, "the gauge of queued bytes");
+        assert_eq!(self.stats.input_memory_bytes.get(), 0, "no input in part is kept");
         assert_eq!(self.stats.subscriptions.get(), 0, "the hub has no subscription");
         let idle = scene.plan.common().hub.topics_idle_max as u64;
         assert!(self.stats.topics.get() <= idle, "the hub has topics that nobody uses");

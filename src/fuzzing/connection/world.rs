@@ -160,6 +160,7 @@ impl World {
         for (shard, stats) in self.shards.iter().zip(&self.stats) {
             assert_eq!((shard.connections_len(), stats.connections.get()), (0, 0));
             assert_eq!((stats.subscriptions.get(), stats.queue_bytes.get()), (0, 0));
+            assert_eq!(stats.input_memory_bytes.get(), 0);
             assert_eq!((shard.queue_memory_bytes(), shard.next_timeout()), (0, None));
             assert!(!shard.has_flushes() && !shard.has_paused_publishers());
             let ended: u64 = stats.closes.iter().map(|count| count.get()).sum();
