@@ -4,7 +4,7 @@
 //! V1 to V26 are the numbers of the project's collection of replay vectors. Not here:
 //!
 //! * V11: no dialect speaks first yet; the length of the head is checked in V1
-//! * V12: needs TLS; its counterpart, TLS on this port, is in `handshake.rs`
+//! * V12: needs TLS; it is in `tls.rs`, plain requests where TLS is spoken
 //! * V13, first half: needs a path with a subprotocol
 //! * V27 to V31 (Socket.IO) and V32 to V37 (raw TCP): dialects to come
 //!
