@@ -442,3 +442,6 @@ fn list_readable(readable: &mut ReadableList, sockets: &mut [Option<Socket>], id
         readable.push(id, socket.is_newcomer);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 mod drain;
 mod flushes;
 mod input;
-mod pair;
+pub(crate) mod pair;
 mod reload;
 mod slow;
 mod unread;

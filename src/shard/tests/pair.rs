@@ -15,7 +15,7 @@ use crate::stats::{Cell, CloseReason, ShardStats};
 use crate::time::Time;
 
 pub(super) const SEED: u64 = 7;
-pub(super) const SHARDS: usize = 2;
+pub(crate) const SHARDS: usize = 2;
 /// Where the topics of these tests are owned, and where they are not.
 pub(super) const OWNER: usize = 0;
 pub(super) const OTHER: usize = 1;
@@ -296,7 +296,7 @@ impl Pair {
     }
 }
 
-pub(super) fn settings(shard: usize) -> ShardSettings {
+pub(crate) fn settings(shard: usize) -> ShardSettings {
     ShardSettings {
         hub: HubSettings {
             shard: ShardId(shard as u16),
