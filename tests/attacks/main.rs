@@ -98,6 +98,8 @@ fn answered(server: &TestServer, status: Status) -> u64 {
 fn wait_for_peace(server: &TestServer) {
     server.wait_until("the attackers are gone", |server| server.sum(|stats| &stats.connections) == HONEST);
     server.wait_until("nothing waits", |server| {
-        server.sum(|stats| &stats.queue_bytes) == 0 && server.sum(|stats| &stats.queue_memory_bytes) == 0
+        server.sum(|stats| &stats.queue_bytes) == 0
+            && server.sum(|stats| &stats.queue_memory_bytes) == 0
+            && server.sum(|stats| &stats.input_memory_bytes) == 0
     });
 }

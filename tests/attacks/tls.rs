@@ -76,15 +76,20 @@ fn garbage_gets_an_alert_at_once() {
 fn handshakes_that_stall_end_in_time_wherever_they_do() {
     const OF_EACH: usize = 200;
     const HANDSHAKE_BYTES_MAX: usize = 2048;
+    /// Those whose handshake is complete may hold up to a record, its header included.
+    const RECORD_BYTES_MAX: usize = 5 + (1 << 14) + 2048;
     let authority = Authority::new();
     let server = gateway(&authority, |config| {
-        config.timeouts.handshake = Duration::from_secs(3);
+        config.timeouts.handshake = Duration::from_secs(5);
         config.limits.handshake_bytes_max = HANDSHAKE_BYTES_MAX;
     });
     let mut honest = Honest::join(&server);
     let hello = client_hello(&authority);
+    let nearly_a_record = [RECORD_BEGUN, &[0xe5; 16_000]].concat();
+    let long_hello = [&[0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc], &[0xe5; 16_000][..]].concat();
     let mut attackers = Vec::new();
     let mut secured_attackers = Vec::new();
+    let mut greedy = Vec::new();
     honest.publish_during(|| {
         for _ in 0..OF_EACH {
             let mut begun = attacker(&server, None);
@@ -93,19 +98,33 @@ fn handshakes_that_stall_end_in_time_wherever_they_do() {
             let mut cut = answered(&server, &hello);
             cut.send(RECORD_BEGUN);
             attackers.extend([begun, silent, cut]);
+            // Those who do not stop where they should are refused.
+            for _ in 0..2 {
+                let mut client = attacker(&server, None);
+                client.send(&long_hello);
+                greedy.push(client);
+            }
         }
         // TLS is there, a request is not, and what might be one does not end.
         for _ in 0..OF_EACH / 10 {
             let mut client = secured(&server, &authority);
-            std::io::Write::write_all(&mut client.0.sock, RECORD_BEGUN).expect("the gateway reads");
+            std::io::Write::write_all(&mut client.0.sock, &nearly_a_record).expect("the gateway reads");
             secured_attackers.push(client);
         }
     });
-    // Ciphertext that waits, in either direction, counts as what queues do.
-    let held = server.sum(|stats| &stats.queue_memory_bytes);
-    let connections = (attackers.len() + secured_attackers.len()) as u64;
-    assert!(held <= connections * HANDSHAKE_BYTES_MAX as u64, "{held} bytes for {connections} handshakes");
+    // Twice, since a vector that grows may have as much again to spare.
+    let held_max = 2 * (attackers.len() * HANDSHAKE_BYTES_MAX + secured_attackers.len() * RECORD_BYTES_MAX) as u64;
+    let held_min = OF_EACH * (hello.len() - 1 + RECORD_BEGUN.len()) + secured_attackers.len() * nearly_a_record.len();
+    server.wait_until("what stalls is counted, and what is too long refused", |server| {
+        let held = server.sum(|stats| &stats.input_memory_bytes);
+        assert!(held <= held_max, "{held} bytes, of at most {held_max}");
+        held >= held_min as u64 && server.sum(|stats| &stats.tls_handshakes_failed) == greedy.len() as u64
+    });
+    let (connections, refused) = ((attackers.len() + secured_attackers.len()) as u64, greedy.len() as u64);
     honest.publish_during(|| {
+        for mut client in greedy {
+            assert_eq!(read_until_gone(&mut client), b"");
+        }
         for mut client in attackers {
             let rest = read_until_gone(&mut client);
             assert!(!rest.ends_with(b"\r\n\r\n"), "nothing of HTTP can be said");
@@ -116,7 +135,8 @@ fn handshakes_that_stall_end_in_time_wherever_they_do() {
     });
     wait_for_peace(&server);
     assert_eq!(server.closes(CloseReason::HandshakeTimeout), connections);
-    assert_eq!(server.sum(|stats| &stats.tls_handshakes_failed), 3 * OF_EACH as u64);
+    assert_eq!(server.closes(CloseReason::TlsError), refused);
+    assert_eq!(server.sum(|stats| &stats.tls_handshakes_failed), refused + 3 * OF_EACH as u64);
 }
 
 #[test]
