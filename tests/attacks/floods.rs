@@ -1,6 +1,6 @@
 //! Connections that come and go as fast as they can.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Write as _};
 use std::time::Instant;
 
 use wsgate::address::Networks;
@@ -8,6 +8,7 @@ use wsgate::admission::AddressBound;
 use wsgate::proto::handshake::Status;
 use wsgate::stats::CloseReason;
 
+use super::common::tls::read_until_gone;
 use super::common::{Response, TestServer, upgrade_request};
 use super::{
     HONEST, HONEST_ADDRESS, Honest, SUBSCRIBERS, TOPIC, answered, attacker, open, try_attacker, wait_for_peace,
@@ -45,10 +46,9 @@ fn a_flood_of_handshakes_from_one_address_gets_429_above_its_rate() {
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => continue,
                 Err(error) => panic!("the gateway accepts: {error}"),
             };
-            let mut answer = Vec::new();
             let _ = client.0.write_all(&upgrade_request(TOPIC, server.clients));
             let _ = client.0.shutdown(std::net::Shutdown::Write);
-            let _ = client.0.read_to_end(&mut answer);
+            let answer = read_until_gone(&mut client);
             if answer.starts_with(b"HTTP/1.1 101 ") {
                 admitted += 1;
             } else if !answer.is_empty() {

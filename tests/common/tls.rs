@@ -203,6 +203,6 @@ pub fn read_until_gone(client: &mut RawClient) -> Vec<u8> {
     match client.0.read_to_end(&mut bytes) {
         Ok(_) => bytes,
         Err(error) if error.kind() == ErrorKind::ConnectionReset => bytes,
-        Err(error) => panic!("not gone: {error}"),
+        Err(error) => panic!("neither an end nor a reset within {PATIENCE:?}: {error}"),
     }
 }
