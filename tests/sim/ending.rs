@@ -48,8 +48,8 @@ pub(crate) fn ended(scene: &mut Scene, host: &Host, id: ClientId, reason: CloseR
         }
         CloseReason::Drain => phase == DrainPhase::Closing || host.is_late(scene.now),
         CloseReason::Idle => client.may_be_idle(scene.now, deadlines.idle),
-        // Not configured here.
-        CloseReason::TlsError => false,
+        // Not configured here, and the kernel's.
+        CloseReason::TlsError | CloseReason::Unacknowledged => false,
     };
     assert!(caused, "client {id}, {:?}, ended by {reason:?} without a cause", client.purpose);
     client.ending = Some(Ending { reason, aborted });
@@ -80,6 +80,7 @@ pub(crate) fn check_told(scene: &Scene, id: ClientId) {
         CloseReason::SlowConsumer | CloseReason::QueueMemory => Some(4008),
         CloseReason::Drain => Some(1001),
         CloseReason::PeerVanished
+        | CloseReason::Unacknowledged
         | CloseReason::PongTimeout
         | CloseReason::NotUpgraded
         | CloseReason::HandshakeTimeout
