@@ -15,22 +15,27 @@
 
 #![forbid(unsafe_code)]
 
+mod cells;
+
+/// Of the language; a model checker's in the test that reads `cells.rs`.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+}
+
 use core::net::IpAddr;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 
 use crate::address::{ClientBlock, Networks};
 use crate::time::Time;
+use cells::{AHEAD_NS, Cell};
 
 /// Cells of which the smallest counts.
 const ROWS: usize = 4;
 /// Cells in each row; all rows together are 2 MiB.
 const CELLS_PER_ROW: usize = 32 * 1024;
-/// A second, in which so many handshakes are admitted, and so many at once after a pause.
-const SECOND_NS: u64 = 1_000_000_000;
 
 const _: () = assert!(CELLS_PER_ROW.is_power_of_two());
 
@@ -82,14 +87,6 @@ pub struct Admission {
     cells: Box<[Cell]>,
 }
 
-#[derive(Default, Debug)]
-struct Cell {
-    connections: AtomicU32,
-    /// Until when handshakes are paid for, each with its share of a second: nanoseconds
-    /// since the origin of [`Time`].
-    paid_until: AtomicU64,
-}
-
 impl Default for Admission {
     /// Without bounds and proxies.
     fn default() -> Self {
@@ -105,7 +102,7 @@ impl Admission {
         Self {
             settings,
             hasher: SeedableRandomState::with_seed(seed, SharedSeed::global_fixed()),
-            cells: (0..cells).map(|_| Cell::default()).collect(),
+            cells: (0..cells).map(|_| Cell::new()).collect(),
         }
     }
 
@@ -129,11 +126,11 @@ impl Admission {
             return Ok(false);
         }
         let cells = self.cells_of(client.into());
-        self.pay(&cells, now)?;
-        let max = self.settings.connections_per_address_max;
-        let before = cells.map(|cell| cell.connections.fetch_add(1, Ordering::Relaxed));
-        if max > 0 && before.iter().all(|count| *count >= max) {
-            give_back(&cells);
+        let handshakes = u64::from(self.settings.handshakes_per_address_max);
+        if handshakes > 0 && !cells::pay(&cells, AHEAD_NS / handshakes, now.0) {
+            return Err(AddressBound::Handshakes);
+        }
+        if !cells::add_connection(&cells, self.settings.connections_per_address_max) {
             return Err(AddressBound::Connections);
         }
         Ok(true)
@@ -141,25 +138,7 @@ impl Admission {
 
     /// A client that was counted has left.
     pub fn leave(&self, client: ClientBlock) {
-        give_back(&self.cells_of(client));
-    }
-
-    /// Each handshake pays for its share of a second, a second ahead at most. One that is
-    /// refused pays nothing.
-    fn pay(&self, cells: &[&Cell; ROWS], now: Time) -> Result<(), AddressBound> {
-        let max = u64::from(self.settings.handshakes_per_address_max);
-        if max == 0 {
-            return Ok(());
-        }
-        let paid_until = cells.iter().map(|cell| cell.paid_until.load(Ordering::Relaxed)).min().unwrap_or_default();
-        let paid = paid_until.max(now.0) + SECOND_NS / max;
-        if paid > now.0 + SECOND_NS {
-            return Err(AddressBound::Handshakes);
-        }
-        for cell in cells {
-            cell.paid_until.fetch_max(paid, Ordering::Relaxed);
-        }
-        Ok(())
+        cells::remove_connection(&self.cells_of(client));
     }
 
     fn cells_of(&self, client: ClientBlock) -> [&Cell; ROWS] {
@@ -173,13 +152,6 @@ impl Admission {
 }
 
 const _: () = assert!(ROWS as u32 * CELLS_PER_ROW.ilog2() <= u64::BITS);
-
-fn give_back(cells: &[&Cell; ROWS]) {
-    for cell in cells {
-        let before = cell.connections.fetch_sub(1, Ordering::Relaxed);
-        assert!(before > 0, "who leaves was counted");
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -75,6 +75,25 @@ fn a_listener_closes_once_all_are_empty_and_connections_are_told_once_all_are_cl
     assert_eq!(pair.shards[OWNER].drain_phase(), DrainPhase::Closing);
 }
 
+/// What the owner ordered in the first round's time arrives before the second round ends.
+#[test]
+fn nobody_is_told_before_deliveries_that_are_on_their_way() {
+    let mut pair = Pair::new();
+    let subscriber = pair.open(OTHER, &path(""));
+    let publisher = pair.open(OWNER, &path("?subscribe=off"));
+    for shard in [OWNER, OTHER] {
+        pair.tell(shard, CLOSE);
+        pair.tend_listener(shard);
+    }
+    // The owner has said that its listener is empty; what it takes from now on is behind that.
+    pair.send(publisher, &text("just in time"));
+    pair.flush();
+    pair.carry_one(OWNER, OTHER);
+    pair.tend_listener(OTHER);
+    pair.go_on_down();
+    assert_eq!(pair.take(subscriber), [delivered("just in time"), going_away()].concat());
+}
+
 #[test]
 fn who_has_not_asked_yet_or_asks_too_late_is_answered_503() {
     let mut pair = Pair::new();
