@@ -13,7 +13,7 @@ use wsgate::time::Time;
 use crate::connector::Connector;
 use crate::handover::{Handover, Return};
 use crate::interrupt::Interrupt;
-use crate::limits::{PROGRESS_INTERVAL, START_LEAD, SUBSCRIBE_LEAD};
+use crate::limits::{CUT_LINGER, INTERRUPTED_GRACE_MAX, PROGRESS_INTERVAL, START_LEAD, SUBSCRIBE_LEAD};
 use crate::mix::Mix;
 use crate::payload::Payload;
 use crate::plan::{Kind, Plan};
@@ -148,6 +148,11 @@ impl<'a> Crew<'a> {
         if (self.counts().opened > 0 || none_tried) && !self.interrupted {
             self.send(watch);
         }
+        if self.counts().failed > 0 {
+            // A server that goes takes its connections with it one after the other. Those that
+            // are still on their way out are to be seen as cut, not closed from here.
+            self.wait_for(Stage::Ended, Some(self.clock.now() + CUT_LINGER), watch);
+        }
         // Who interrupts the closing does not cut the figures short.
         let interrupted = self.interrupted;
         self.order(Command::Close);
@@ -172,7 +177,8 @@ impl<'a> Crew<'a> {
         self.wait_for(Stage::Sent, None, watch);
         watch.sent(self.moment());
         self.order(Command::Drain);
-        self.wait_for(Stage::Drained, Some(self.clock.now() + self.mix.grace()), watch);
+        let grace = if self.interrupted { self.mix.grace().min(INTERRUPTED_GRACE_MAX) } else { self.mix.grace() };
+        self.wait_for(Stage::Drained, Some(self.clock.now() + grace), watch);
     }
 
     fn all_series(&mut self) -> impl Iterator<Item = &mut Series> {
@@ -197,7 +203,7 @@ impl<'a> Crew<'a> {
             }
             if self.interrupt.is_asked() && !self.interrupted {
                 self.interrupted = true;
-                if stage == Stage::Connected {
+                if matches!(stage, Stage::Connected | Stage::Drained) {
                     return;
                 }
                 self.order(Command::Stop);

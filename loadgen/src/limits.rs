@@ -64,6 +64,10 @@ pub const STALLED_BUFFER_BYTES: usize = 4096;
 pub const SCHEDULE_LAG_MAX: Duration = Duration::from_millis(1);
 /// ... and this part of its latency (99th percentile): less changes no conclusion.
 pub const SCHEDULE_LAG_PART_MAX: f64 = 0.1;
+/// How long answers are waited for at most once somebody has asked for the report.
+pub const INTERRUPTED_GRACE_MAX: Duration = Duration::from_secs(1);
+/// How long other connections may take to be cut after the first, when the run is over.
+pub const CUT_LINGER: Duration = Duration::from_millis(300);
 /// Time between two updates of the progress line.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 

@@ -53,14 +53,16 @@ fn main() -> ExitCode {
 }
 
 fn show(report: &mut Report, mix: &Mix, output: &OutputArgs) {
-    if report.verdict == Verdict::NotConnected {
+    // Who interrupts a run gets its report, whatever it is.
+    let is_refused = report.verdict == Verdict::NotConnected && !report.interrupted;
+    if is_refused {
         eprintln!("loadgen: {}", report.why_not_connected(mix));
     } else if mix.plans().any(|plan| plan.is_default) {
         report.note("Next: loadgen --help, or loadgen echo --connections 1000 --rate 20000".to_owned());
     }
     let text = match report.verdict {
         _ if output.json => report.to_json() + "\n",
-        Verdict::NotConnected => String::new(),
+        _ if is_refused => String::new(),
         _ => report.to_text(),
     };
     // A reader that has left, such as `head`, is no failure of the run.

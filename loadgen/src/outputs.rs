@@ -71,7 +71,10 @@ impl Outputs {
         Ok((outputs, watches))
     }
 
-    /// Writes the files.
+    /// Writes the files, each that can be written.
+    ///
+    /// # Errors
+    /// The first that cannot.
     pub fn write(self, report: &Report) -> Result<(), String> {
         let Self { html, distribution: latency, uncorrected } = self;
         let texts = [
@@ -82,7 +85,8 @@ impl Outputs {
         texts
             .into_iter()
             .filter_map(|(target, text)| Some((target?, text)))
-            .try_for_each(|(target, text)| target.write(&text(report)))
+            .map(|(target, text)| target.write(&text(report)))
+            .fold(Ok(()), Result::and)
     }
 }
 

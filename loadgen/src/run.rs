@@ -84,6 +84,7 @@ pub fn run(mix: &Mix, watch: &mut dyn Watch, interrupt: &Interrupt) -> Result<Re
         Some(_) => Report::mixed(mix, parts, series),
     };
     watch.add_to(&mut report, window.map(|window| window.start));
+    report.interrupted = *interrupted;
     if *interrupted {
         report.note("Interrupted: these are the figures of what was measured until then.".to_owned());
     }

@@ -3,13 +3,15 @@
 
 mod common;
 
+use std::io::Write as _;
+use std::net::Shutdown;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{loadgen, server};
+use common::{loadgen, server, tcp_server};
 use serde_json::Value;
 use tungstenite::Message;
 
@@ -73,6 +75,75 @@ fn a_signal_while_connecting_ends_the_run_as_well() {
     let output = child.wait_with_output().unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(report["opened"].as_u64().unwrap() >= 1, "{report}");
+}
+
+#[test]
+fn a_signal_before_anybody_is_connected_gives_a_report_that_says_so() {
+    let (sender, accepted) = mpsc::channel();
+    let address = tcp_server(move |mut stream| {
+        let _ = sender.send(());
+        // Answers nothing.
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(["echo", &format!("ws://{address}/"), "-c", "3", "-d", "10m"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    (0..3).for_each(|_| accepted.recv_timeout(Duration::from_secs(20)).unwrap());
+    signal(&child, rustix::process::Signal::INT);
+    let output = child.wait_with_output().unwrap();
+    let [text, words] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert_eq!(output.status.code(), Some(3), "{words}");
+    assert!(text.contains("0  of 3 opened") && text.contains("Interrupted"), "{text}");
+    assert!(!words.contains("cannot connect"), "{words}");
+}
+
+#[test]
+fn who_asks_for_the_report_does_not_wait_for_answers_that_never_come() {
+    let (sender, heard) = mpsc::channel();
+    let address = server(move |mut socket| {
+        while socket.read().is_ok() {
+            let _ = sender.send(());
+        }
+    });
+    let begun = Instant::now();
+    let child = started(&["echo", &format!("ws://{address}/"), "-c", "1", "-d", "10m", "--grace", "10m"]);
+    heard.recv_timeout(Duration::from_secs(20)).unwrap();
+    signal(&child, rustix::process::Signal::INT);
+    let output = child.wait_with_output().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["interrupted"], &report["sent"]), (&true.into(), &1.into()), "{report}");
+}
+
+/// The publisher's connection is the first to end, which ends the run; the others follow.
+#[test]
+fn all_connections_that_a_dying_server_cuts_are_counted() {
+    const SUBSCRIBERS: usize = 40;
+    let streams = Arc::new(Mutex::new(Vec::new()));
+    let count = AtomicUsize::new(0);
+    let address = server({
+        let streams = streams.clone();
+        move |mut socket| {
+            streams.lock().unwrap().push(socket.get_ref().try_clone().unwrap());
+            while let Ok(message) = socket.read() {
+                let streams = streams.lock().unwrap();
+                let payload = message.into_data();
+                for mut stream in &*streams {
+                    let _ = stream.write_all(&[&[0x81, payload.len() as u8], &*payload].concat());
+                }
+                if count.fetch_add(1, Ordering::Relaxed) == 20 {
+                    let _ = socket.get_ref().shutdown(Shutdown::Both);
+                    for stream in &*streams {
+                        // As long as a kernel may take between one and the next.
+                        std::thread::sleep(Duration::from_millis(1));
+                        let _ = stream.shutdown(Shutdown::Both);
+                    }
+                }
+            }
+        }
+    });
+    let run = loadgen("fanout", address, "-c 40 -R 100 -d 60s");
+    assert_eq!(run.count("dropped"), SUBSCRIBERS as u64 + 1, "{}", run.json);
 }
 
 #[test]

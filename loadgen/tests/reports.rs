@@ -56,6 +56,18 @@ fn a_file_that_cannot_be_written_is_refused_before_the_run() {
 }
 
 #[test]
+fn a_full_disk_under_one_file_does_not_cost_the_others() {
+    let server = echo_server(|_, message| vec![message]);
+    let hgrm = folder("full").join("run.hgrm");
+    let arguments = ["echo", &format!("ws://{server}/"), "-c", "1", "-d", "200ms", "--html", "/dev/full"];
+    let output = run(&[&arguments[..], &["--hgrm", &hgrm.display().to_string()]].concat());
+    assert_eq!(output.status.code(), Some(4));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("/dev/full"), "{error}");
+    assert!(fs::read_to_string(&hgrm).unwrap().contains("TotalCount"), "what comes after is written");
+}
+
+#[test]
 fn reports_are_merged_and_compared() {
     let echo = echo_server(|_, message| vec![message]);
     let lossy = echo_server(|number, message| if number == 7 { vec![] } else { vec![message] });

@@ -133,6 +133,9 @@ pub struct Report {
     /// What loadgen's own threads had to do. Older reports do not say.
     #[serde(default)]
     pub workers: Vec<WorkerReport>,
+    /// It ended before its time, since somebody asked for it.
+    #[serde(default)]
+    pub interrupted: bool,
     /// What else a reader should know.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -324,6 +327,7 @@ impl Report {
             phases: Vec::new(),
             series: Vec::new(),
             workers: outcome.loads.iter().map(WorkerReport::new).collect(),
+            interrupted: false,
             notes: Vec::new(),
             populations: Vec::new(),
         };

@@ -169,7 +169,7 @@ fn loadgens_own_threads_are_told_of() {
 #[test]
 fn older_reports_are_read() {
     let mut json: serde_json::Value = serde_json::from_str(&full().to_json()).unwrap();
-    let added = ["name", "workers", "notes", "populations"];
+    let added = ["name", "workers", "interrupted", "notes", "populations"];
     added.iter().for_each(|field| drop(json.as_object_mut().unwrap().remove(*field).unwrap()));
     for (list, field) in [
         ("series", "measured"),
