@@ -70,9 +70,3 @@ skipped() {
   echo "skipped: $1: $2"
   [ "${CI:-}" != true ] || { echo "FAILED $1: may not be skipped with CI=true"; return 1; }
 }
-
-# need_nightly: a nightly compiler, installed if it is missing and can be had.
-need_nightly() {
-  cargo +nightly --version > /dev/null 2>&1 ||
-    timeout 120 rustup toolchain install nightly --profile minimal --no-self-update
-}
