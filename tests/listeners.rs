@@ -83,14 +83,21 @@ fn clients_of_all_listeners_meet_in_one_topic() {
 #[test]
 fn an_ipv6_address_leaves_its_port_of_ipv4_to_others() {
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-    let server = TestServer::with(|config| {
-        config.mode = Mode::Production;
-        config.listen = vec![any.into()];
-    });
-    let port = server.clients.port();
+    // Another program may happen to have the same number in IPv4. If it were the gateway, it
+    // would have it each time.
+    let (_server, port, other) = (0..10)
+        .find_map(|_| {
+            let server = TestServer::with(|config| {
+                config.mode = Mode::Production;
+                config.listen = vec![any.into()];
+            });
+            let port = server.clients.port();
+            let other = TcpListener::bind(("0.0.0.0", port)).ok()?;
+            Some((server, port, other))
+        })
+        .expect("nobody has it");
     let mut client = RawClient::connect(SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
     client.upgrade("/echo", HOST);
-    let other = TcpListener::bind(("0.0.0.0", port)).expect("nobody has it");
     TcpStream::connect(("127.0.0.1", port)).expect("the other one's");
     other.accept().expect("it is there");
 }
