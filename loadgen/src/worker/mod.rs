@@ -84,6 +84,8 @@ pub fn run(setup: Setup) -> io::Result<()> {
     }
     let mut worker = Worker::new(setup)?;
     let mut events = Events::with_capacity(EVENTS_PER_TURN);
+    // Who has nobody to connect would hear of no event that leads on.
+    worker.advance();
     while worker.phase != Phase::Over {
         worker.turn(&mut events)?;
     }
