@@ -19,6 +19,7 @@ use crate::server_watch::ServerReport;
 use crate::tally::{Limit, Outcome, Tally};
 use crate::threshold::{Judgement, Threshold};
 
+mod fold;
 mod mixed;
 mod set_up;
 pub mod tables;
@@ -414,11 +415,11 @@ impl Report {
         serde_json::from_str(json).map_err(|error| format!("a report that is damaged: {error}"))
     }
 
-    /// The text of the report.
+    /// The text of the report, for a terminal of 80 columns.
     pub fn to_text(&self) -> String {
         let mut out = String::new();
         text::write(&mut out, self).expect("a string can be written to");
-        out
+        fold::folded(&out)
     }
 
     /// Whether messages are sent in this scenario.
