@@ -247,6 +247,9 @@ fn older_reports_are_read() {
     ] {
         json[list][0].as_object_mut().unwrap().remove(field).unwrap();
     }
+    for (object, field) in [("origin", "run"), ("merged", "runs")] {
+        json[object].as_object_mut().unwrap().remove(field).unwrap();
+    }
     let read = Report::from_json(&json.to_string()).unwrap();
     assert_eq!((read.sent, read.workers.len(), read.phases[0].faults), (10, 0, 0));
 }
@@ -314,7 +317,9 @@ fn full() -> Report {
         threads: steps,
         counters: [("sends_total".to_owned(), 10.0)].into(),
     });
-    report.merged = Some(Merged { reports: 2, hosts, starts_apart: 0.1 });
+    let runs = vec!["00000000000000a1".to_owned(), "00000000000000b2".to_owned()];
+    report.merged = Some(Merged { reports: 2, runs, hosts, starts_apart: 0.1 });
+    report.origin.run = Some("00000000000000a1".to_owned());
     report.origin.label = Some("before".to_owned());
     report.note("remarkable".to_owned());
     report.name = Some("chat".to_owned());
