@@ -94,6 +94,24 @@ fn a_run_that_was_late_is_invalid() {
 }
 
 #[test]
+fn a_run_that_did_not_hold_its_rate_is_invalid_whatever_the_latency() {
+    let plan = plan("loadgen echo -c 1 -R 100 -d 2s");
+    let mut outcome = outcome(200, 0);
+    // So long that a lag of 100 ms is nothing beside it.
+    (0..200).for_each(|_| outcome.tally.latency.record(5_000_000_000));
+    (0..200).for_each(|_| outcome.tally.schedule_lag.record(100_000_000));
+    let report = |seconds| Report::new(&plan, &outcome, seconds);
+    assert_eq!(
+        (report(2.0).verdict, report(2.01).verdict, report(1.5).verdict),
+        (Verdict::Ok, Verdict::Ok, Verdict::Ok)
+    );
+    let late = report(2.5);
+    assert_eq!((late.verdict, late.rate, late.invalid[0].reason.as_str()), (Verdict::Invalid, 80.0, "rate"));
+    assert!(words(&late).contains("rate: 80.0 per second left, 100 were asked for"), "{}", late.to_text());
+    assert!("rate < 0.99 * target".parse::<Threshold>().unwrap().judge(&late).failed);
+}
+
+#[test]
 fn what_workers_say_about_themselves_makes_a_run_invalid_unless_that_is_allowed() {
     let plan = plan("loadgen echo -c 1");
     let mut outcome = outcome(10, 1);
