@@ -17,6 +17,9 @@ use common::{Run, echo_server, loadgen_with, tcp_server};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
+use wsgate::address::ListenAddress;
+use wsgate::config::Config;
+use wsgate::server::Server;
 
 /// Each test here watches this process, and would see what another one does in it.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -141,6 +144,30 @@ fn a_server_that_exports_its_figures_is_watched_by_them() {
     assert!((1.9..=2.1).contains(&per_message), "{server}");
     assert_eq!(number(&server["rss_bytes"]["before"]), 5_000_000.0);
     assert_eq!((number(&server["rss_bytes_per_connection"]), number(&server["files"]["connected"])), (1_000.0, 20.0));
+}
+
+#[test]
+fn a_wsgate_is_watched_by_its_address_alone() {
+    let _alone = alone();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = Config { listen: vec![any.into()], admin: any, shards: 1, ..Config::default() };
+    let wsgate = Server::start(&config).unwrap();
+    let clients = wsgate.clients_addresses().iter().find_map(ListenAddress::tcp).unwrap();
+    let url = format!("http://{}/metrics", wsgate.admin_address());
+    let conditions = ["--fail-if", "server.cpu_per_message > 1s", "--fail-if", "server.rss > 100GB"];
+    let watch = [&["--metrics", url.as_str()], &conditions[..]].concat();
+    let run = loadgen_with("echo", clients, "/echo", "-c 10 -R 500 -d 1s", &watch);
+    assert_eq!((run.code, run.faults()), (0, vec![]), "{}", run.json);
+    let server = &run.json["server"];
+    assert_eq!(server["sources"][0]["remark"], Value::Null, "{server}");
+    assert!(server["cpu_us_per_message"].as_f64().unwrap() > 1.0, "{server}");
+    // Its process is this one.
+    let rss = server["rss_bytes"]["end"].as_f64().unwrap();
+    assert!((1e6..1e11).contains(&rss) && server["rss_bytes_per_connection"].is_number(), "{server}");
+    assert!(server["files"]["connected"].as_f64().unwrap() >= 10.0, "{server}");
+    assert!(server["threads"]["end"].as_f64().unwrap() >= 3.0, "{server}");
+    let per_message = server["counters"]["wsgate_messages_received_total"].as_f64().unwrap() / 500.0;
+    assert!((0.5..1.5).contains(&per_message), "{server}");
 }
 
 /// A process that lives until it is killed.

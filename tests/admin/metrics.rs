@@ -1,10 +1,12 @@
 //! What Prometheus reads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use wsgate::stats::CloseReason;
 
-use crate::common::TestServer;
+use crate::common::program::Program;
+use crate::common::{TestServer, wait_until};
 use crate::get;
 
 /// One metric family: its type, and its samples by name and labels.
@@ -15,8 +17,14 @@ struct Family {
 }
 
 /// Metrics of the whole process, not of a shard.
-const PROCESS: [&str; 6] = [
-    "wsgate_resident_bytes",
+const PROCESS: [&str; 12] = [
+    "process_cpu_seconds",
+    "process_cpu_seconds_total",
+    "process_max_fds",
+    "process_open_fds",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "process_threads",
     "wsgate_kernel_tcp_bytes",
     "wsgate_publishes_refused",
     "wsgate_publishes_refused_total",
@@ -172,7 +180,6 @@ fn metrics_are_open_metrics_and_complete() {
         "queue_bytes",
         "queue_memory_bytes",
         "assembly_memory_bytes",
-        "resident_bytes",
         "subscriptions",
         "topic_memory_bytes",
         "topics",
@@ -181,6 +188,11 @@ fn metrics_are_open_metrics_and_complete() {
         .chain(gauges.map(|name| (name, "gauge")))
         .chain([("loop_turn_seconds", "histogram"), ("publish_to_flush_seconds", "histogram")])
         .map(|(name, kind)| (format!("wsgate_{name}"), kind))
+        .chain([("process_cpu_seconds".to_owned(), "counter")])
+        .chain(
+            ["max_fds", "open_fds", "resident_memory_bytes", "start_time_seconds", "threads"]
+                .map(|name| (format!("process_{name}"), "gauge")),
+        )
         .collect::<Vec<_>>();
     assert_eq!(kinds, expected.iter().map(|(name, kind)| (&**name, *kind)).collect());
     for (name, family) in families.iter().filter(|(name, _)| !PROCESS.contains(&name.as_str())) {
@@ -278,4 +290,42 @@ fn metrics_follow_the_traffic() {
     let end = scrape(&server);
     assert_eq!(end["wsgate_closes"].sum(Some(("reason", "peer_vanished"))), 7.0);
     assert_eq!(end["wsgate_subscriptions"].sum(None), 0.0);
+}
+
+#[test]
+fn the_figures_of_the_process_are_those_of_the_system() {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let before = now();
+    let program = Program::start(&["--shards", "2"]);
+    let after = now();
+    let read = |name: &str| parse_metrics(&get(program.admin, "/metrics").body)[name].sum(None);
+    // The system counts its own start in whole seconds.
+    let started = read("process_start_time_seconds");
+    assert!(before - 1.5 <= started && started <= after + 1.5, "{before} {started} {after}");
+
+    let system = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", program.pid())).unwrap();
+    let folder = |name: &str| std::fs::read_dir(format!("/proc/{}/{name}", program.pid())).unwrap().count() as f64;
+    let status = system("status");
+    let in_status = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(&status);
+        line.split_whitespace().next().unwrap().parse::<f64>().unwrap()
+    };
+    assert_eq!(read("process_threads"), in_status("Threads:"));
+    let resident = read("process_resident_memory_bytes");
+    assert!((0.5..2.0).contains(&(resident / (in_status("VmRSS:") * 1024.0))), "{resident} {status}");
+    let limits = system("limits");
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect(&limits);
+    assert_eq!(read("process_max_fds").to_string(), line.split_whitespace().next().unwrap());
+
+    // Connections have a descriptor each, that of the scrape as well; the one before may be there yet.
+    let idle = read("process_open_fds");
+    let _clients: Vec<_> = (0..20).map(|_| program.raw_open("/echo")).collect();
+    let (open, listed) = (read("process_open_fds"), folder("fd"));
+    assert!((19.0..=21.0).contains(&(open - idle)) && (open - listed).abs() <= 2.0, "{idle} {open} {listed}");
+
+    let cpu = read("process_cpu_seconds");
+    wait_until("scrapes take time", || read("process_cpu_seconds") > cpu + 0.05);
+    let ticks: Vec<f64> = system("stat").split_whitespace().skip(13).take(2).map(|t| t.parse().unwrap()).collect();
+    let (used, seconds) = (read("process_cpu_seconds"), (ticks[0] + ticks[1]) / 100.0);
+    assert!(seconds <= used + 0.03 && used < seconds + 0.5, "{used} {seconds}");
 }
