@@ -214,7 +214,7 @@ impl Worker {
                 let _ = wakers[worker].wake();
             }
         });
-        // 4. Send what is due.
+        // 4. Send what is due, and what follows from what was read.
         self.send_due();
         // 5. Connect, and give up what takes too long; come and go as the scenario wants.
         self.connect_due();
