@@ -2,11 +2,12 @@
 //!
 //! Owner: `worker`. Never blocks.
 
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use mio::net::TcpStream;
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, Protocol, Socket, Type};
 use wsgate::buffer::BufferPool;
 use wsgate::time::Time;
@@ -39,6 +40,8 @@ pub struct Connection {
     blocked: bool,
     /// Is in the worker's list of connections to flush.
     pub dirty: bool,
+    /// Messages that it is to send for those that arrived, before that.
+    pub owed: usize,
     connected: bool,
     stream: TcpStream,
     tls: Option<Box<ClientStream>>,
@@ -107,6 +110,7 @@ impl Connection {
             written: 0,
             blocked: false,
             dirty: false,
+            owed: 0,
             connected: false,
             stream,
             tls: tls.map(Box::new),
@@ -142,12 +146,12 @@ impl Connection {
     /// Reads into `buffer`.
     pub fn receive(&mut self, buffer: &mut [u8]) -> Result<Received, Failure> {
         loop {
-            return match self.stream.read(buffer) {
-                Ok(0) => Ok(Received::End),
-                Ok(len) => Ok(Received::Bytes(len)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Received::Nothing),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(Failure::ConnectionLost(error)),
+            return match recv(&self.stream, &mut *buffer, RecvFlags::empty()) {
+                Ok((_, 0)) => Ok(Received::End),
+                Ok((len, _)) => Ok(Received::Bytes(len)),
+                Err(Errno::AGAIN) => Ok(Received::Nothing),
+                Err(Errno::INTR) => continue,
+                Err(error) => Err(Failure::ConnectionLost(error.into())),
             };
         }
     }
@@ -189,17 +193,17 @@ impl Connection {
 
     fn flush_plain(&mut self) -> Result<(), Failure> {
         while self.written < self.out.len() {
-            match self.stream.write(&self.out[self.written..]) {
+            match write(&self.stream, &self.out[self.written..]) {
                 Ok(len) => self.written += len,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
                     if self.written >= self.out.len() / 2 {
                         self.out.drain(..self.written);
                         self.written = 0;
                     }
                     return Ok(());
                 }
-                Err(error) => return Err(Failure::ConnectionLost(error)),
+                Err(error) => return Err(Failure::ConnectionLost(error.into())),
             }
         }
         self.out.clear();
@@ -228,11 +232,11 @@ impl Connection {
     fn flush_ciphertext(&mut self, pool: &mut BufferPool) -> Result<bool, Failure> {
         let Self { tls: Some(tls), stream, .. } = self else { return Ok(true) };
         while !tls.unsent().is_empty() {
-            match stream.write(tls.unsent()) {
+            match write(stream, tls.unsent()) {
                 Ok(len) => tls.sent(len, pool),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(Failure::ConnectionLost(error)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(error) => return Err(Failure::ConnectionLost(error.into())),
             }
         }
         Ok(true)
@@ -244,6 +248,12 @@ impl Connection {
             tls.release(pool);
         }
     }
+}
+
+/// One call of the system, without the C library's own, which lets other threads cancel it
+/// and costs as much as half a message.
+fn write(stream: &TcpStream, bytes: &[u8]) -> rustix::io::Result<usize> {
+    send(stream, bytes, SendFlags::NOSIGNAL)
 }
 
 fn open_socket(address: SocketAddr, source: Option<IpAddr>, receive_buffer: Option<usize>) -> io::Result<TcpStream> {

@@ -1,5 +1,5 @@
 //! What one client hears and says in a turn of its worker: messages are handed to the
-//! scenario, and what is to be said is appended to the connection's output.
+//! scenario, and what has to be answered is appended to the connection's output.
 //!
 //! Owner: `worker`. Knows no socket.
 
@@ -29,6 +29,8 @@ pub struct Conversation<'a> {
     pub is_ready: bool,
     /// permessage-deflate was agreed on.
     pub compresses: bool,
+    /// Messages that it is to send for those that arrived.
+    pub owed: usize,
 }
 
 impl Conversation<'_> {
@@ -45,7 +47,7 @@ impl Conversation<'_> {
         // Nearly all are payloads as they were sent.
         let is_bare = message.len() == self.payload.bytes();
         if is_bare && self.is_ready && self.plan.speech.answers.is_empty() {
-            self.take(message, out, now, tools);
+            self.take(message, now);
         } else {
             self.hear_words(message, out, now, tools);
         }
@@ -62,16 +64,14 @@ impl Conversation<'_> {
             return;
         }
         for part in payload.parts(message) {
-            self.take(part, out, now, tools);
+            self.take(part, now);
         }
     }
 
-    /// Hands a payload to the scenario, and sends what that wants sent at once.
+    /// Hands a payload to the scenario.
     #[inline]
-    fn take(&mut self, part: &[u8], out: &mut Vec<u8>, now: Time, tools: &mut Tools) {
-        if let Some(stamp) = self.scenario.message(self.member, part, now) {
-            append(out, self.plan, self.payload, stamp, self.values, self.compresses, tools);
-        }
+    fn take(&mut self, part: &[u8], now: Time) {
+        self.owed += usize::from(self.scenario.message(self.member, part, now));
     }
 }
 

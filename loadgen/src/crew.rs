@@ -158,7 +158,7 @@ impl<'a> Crew<'a> {
         self.order(Command::Close);
         self.wait_for(Stage::Ended, None, watch);
         self.join(watch)?;
-        watch.end();
+        watch.end(self.moment());
         let Self { window, series, by_population, .. } = self;
         Ok(Finds { window, series, by_population, interrupted })
     }

@@ -64,6 +64,10 @@ pub const STALLED_BUFFER_BYTES: usize = 4096;
 pub const SCHEDULE_LAG_MAX: Duration = Duration::from_millis(1);
 /// ... and this part of its latency (99th percentile): less changes no conclusion.
 pub const SCHEDULE_LAG_PART_MAX: f64 = 0.1;
+/// The rate counts as held if messages leave in the time for them and this part of it more...
+pub const SENDING_LATE_PART_MAX: f64 = 0.01;
+/// ... or this time, in which nobody sees a rate.
+pub const SENDING_LATE_MAX: Duration = SCHEDULE_LAG_MAX;
 /// How long answers are waited for at most once somebody has asked for the report.
 pub const INTERRUPTED_GRACE_MAX: Duration = Duration::from_secs(1);
 /// How long other connections may take to be cut after the first, when the run is over.

@@ -16,6 +16,9 @@ use crate::series::Second;
 pub struct Merged {
     /// How many.
     pub reports: usize,
+    /// The numbers of their runs. Older reports do not say.
+    #[serde(default)]
+    pub runs: Vec<String>,
     /// Where they were made.
     pub hosts: Vec<String>,
     /// Seconds between the first start and the last, by the machines' own clocks.
@@ -29,7 +32,8 @@ impl Merged {
         hosts.sort();
         hosts.dedup();
         let starts_apart = starts().fold(f64::MIN, f64::max) - starts().fold(f64::MAX, f64::min);
-        Self { reports: reports.len(), hosts, starts_apart }
+        let runs = reports.iter().flat_map(runs).map(str::to_owned).collect();
+        Self { reports: reports.len(), runs, hosts, starts_apart }
     }
 
     /// What a reader has to know.
@@ -42,6 +46,23 @@ impl Merged {
             self.starts_apart
         )
     }
+}
+
+/// The numbers of the runs that a report is about.
+fn runs(report: &Report) -> impl Iterator<Item = &str> {
+    let merged = report.merged.iter().flat_map(|merged| &merged.runs);
+    // One that was put together has the first one's origin.
+    let own = report.origin.run.iter().filter(|_| report.merged.is_none());
+    merged.chain(own).map(String::as_str)
+}
+
+/// Whether a run is in both, so that it would count twice. Of older reports, which have no
+/// numbers, that is told by machine and time.
+pub fn share_a_run(a: &Report, b: &Report) -> bool {
+    if runs(a).next().is_some() && runs(b).next().is_some() {
+        return runs(a).any(|run| runs(b).any(|other| other == run));
+    }
+    (&a.origin.host, a.origin.started_at) == (&b.origin.host, b.origin.started_at)
 }
 
 /// One report of what all of them found out. An error says which do not fit together.
@@ -193,7 +214,8 @@ mod tests {
         let latency = both.latency_us.unwrap();
         assert!((999.0..1_002.0).contains(&latency.p90), "{latency:?}");
         assert!((99_900.0..100_100.0).contains(&latency.p99), "no mean of percentiles: {latency:?}");
-        assert_eq!(both.merged, Some(Merged { reports: 2, hosts: vec!["a".into(), "b".into()], starts_apart: 3.5 }));
+        let hosts = vec!["a".into(), "b".into()];
+        assert_eq!(both.merged, Some(Merged { reports: 2, runs: Vec::new(), hosts, starts_apart: 3.5 }));
         assert!(both.to_text().contains("2 reports as one, from a, b; started 3.5 s apart"), "{}", both.to_text());
         assert_eq!(both.verdict, Verdict::Ok);
     }
@@ -215,6 +237,24 @@ mod tests {
         assert_eq!((both.verdict, both.errors), (Verdict::Invalid, 1));
         assert!(both.invalid[0].text.starts_with("slow: worker 0"), "{:?}", both.invalid);
         assert_eq!(both.errors_by_kind["disconnected"], 1);
+    }
+
+    #[test]
+    fn a_run_is_known_by_its_number_or_by_machine_and_time() {
+        let numbered = |host: &str, run: &str| {
+            let mut report = report(host, 1, 10);
+            report.origin.run = Some(run.to_owned());
+            report
+        };
+        let (a, b, c) = (numbered("x", "1"), numbered("x", "2"), numbered("x", "3"));
+        assert!(share_a_run(&a, &a) && !share_a_run(&a, &b), "two of one moment and machine");
+        let both = merge(&[a.clone(), b.clone()]).unwrap();
+        assert!(share_a_run(&both, &a) && share_a_run(&b, &both) && !share_a_run(&both, &c));
+        let all = merge(&[both, c.clone()]).unwrap();
+        assert!([a, b, c].iter().all(|one| share_a_run(&all, one)), "{:?}", all.merged);
+        let (old, mut later) = (report("x", 1, 10), report("x", 1, 10));
+        later.origin.started_at += 0.001;
+        assert!(share_a_run(&old, &old) && !share_a_run(&old, &later) && !share_a_run(&old, &report("y", 1, 10)));
     }
 
     #[test]

@@ -7,7 +7,22 @@ pub fn duration(micros: f64) -> String {
         ..1_000_000.0 => (micros / 1_000.0, "ms"),
         _ => (micros / 1_000_000.0, "s"),
     };
-    let digits = match value {
+    three_digits(value, unit)
+}
+
+/// Bytes in the decimal unit that reads best, with three significant digits.
+pub fn size(bytes: f64) -> String {
+    let (value, unit) = match bytes.abs() {
+        ..1e3 => return format!("{bytes:.0} B"),
+        ..1e6 => (bytes / 1e3, "KB"),
+        ..1e9 => (bytes / 1e6, "MB"),
+        _ => (bytes / 1e9, "GB"),
+    };
+    three_digits(value, unit)
+}
+
+fn three_digits(value: f64, unit: &str) -> String {
+    let digits = match value.abs() {
         ..9.995 => 2,
         ..99.95 => 1,
         _ => 0,
@@ -51,6 +66,11 @@ mod tests {
             [(0.5, "0.50 us"), (12.34, "12.3 us"), (999.4, "999 us"), (1_500.0, "1.50 ms"), (2_500_000.0, "2.50 s")]
         {
             assert_eq!(duration(micros), text);
+        }
+        for (bytes, text) in
+            [(0.0, "0 B"), (999.0, "999 B"), (1_536.0, "1.54 KB"), (-2e6, "-2.00 MB"), (1.25e10, "12.5 GB")]
+        {
+            assert_eq!(size(bytes), text);
         }
     }
 }

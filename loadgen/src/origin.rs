@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::random::Random;
+
 /// A run's circumstances.
 #[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Origin {
@@ -12,6 +14,9 @@ pub struct Origin {
     pub loadgen: String,
     /// The command line. Values of `--header` are left out: they may be secrets.
     pub command: String,
+    /// The run's own number, in hexadecimal digits. Older reports have none.
+    #[serde(default)]
+    pub run: Option<String>,
     /// What `--label` said.
     pub label: Option<String>,
     /// When the run was started, in seconds since 1970 (UTC).
@@ -32,6 +37,7 @@ impl Origin {
         Self {
             loadgen: env!("CARGO_PKG_VERSION").to_owned(),
             command: command(arguments),
+            run: Random::from_system().ok().map(|mut random| format!("{:016x}", random.next_u64())),
             label,
             started_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
             host: part(uname.nodename()),

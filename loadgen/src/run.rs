@@ -95,11 +95,12 @@ pub fn run(mix: &Mix, watch: &mut dyn Watch, interrupt: &Interrupt) -> Result<Re
 fn report(Population { name, plan }: &Population, series: &Series, window: Option<Window>) -> Report {
     let mut outcome = series.total();
     outcome.limits.extend(self_check::limits(plan.pace, &outcome.loads));
-    // A run whose connections are all gone ends before its time.
-    let seconds = outcome
-        .sent_at
-        .zip(window)
-        .map_or(0.0, |(sent_at, window)| sent_at.min(window.measured_to).since(window.measured_from).as_secs_f64());
+    // A run whose connections are all gone ends before its time. One whose messages left
+    // late has taken longer for them than it should have.
+    let seconds = outcome.sent_at.zip(window).map_or(0.0, |(sent_at, window)| {
+        let last = sent_at.min(window.measured_to).max(outcome.tally.last_left);
+        last.since(window.measured_from).as_secs_f64()
+    });
     let mut report = Report::new(plan, &outcome, seconds).with_series(series).with_asked(plan);
     report.name = Some(name.clone()).filter(|name| !name.is_empty());
     if let Some((first, last)) = outcome.connections.dropped_between {

@@ -8,6 +8,7 @@ use wsgate::time::Time;
 
 use crate::failure::FailureCounts;
 use crate::latency::Latency;
+use crate::numbers::decimal;
 use crate::payload::Stamp;
 use crate::schedule::Window;
 use crate::self_check::WorkerLoad;
@@ -45,6 +46,8 @@ pub struct Tally {
     pub service: Latency,
     /// From the intended send to the actual one; open loop only.
     pub schedule_lag: Latency,
+    /// When the last of them left; open loop only, where that may be behind the time for it.
+    pub last_left: Time,
 }
 
 impl Tally {
@@ -80,6 +83,7 @@ impl Tally {
     pub fn count_lag(&mut self, window: &Window, intended: Time, now: Time) {
         if window.measures(intended) {
             self.schedule_lag.record(now.0.saturating_sub(intended.0));
+            self.last_left = now;
         }
     }
 
@@ -100,6 +104,7 @@ impl Tally {
         self.latency.merge(&other.latency);
         self.service.merge(&other.service);
         self.schedule_lag.merge(&other.schedule_lag);
+        self.last_left = self.last_left.max(other.last_left);
     }
 
     /// Forgets everything; keeps the memory.
@@ -117,6 +122,7 @@ impl Tally {
         self.latency.reset();
         self.service.reset();
         self.schedule_lag.reset();
+        self.last_left = Time::ZERO;
     }
 
     /// Messages sent, warm-up and cool-down included.
@@ -181,6 +187,13 @@ pub enum Limit {
         /// What it may be in this run.
         allowed: Duration,
     },
+    /// Messages left so late that there were fewer in a second than asked for.
+    Rate {
+        /// Per second, until the last one had left.
+        held: f64,
+        /// Per second, as asked for.
+        asked: f64,
+    },
     /// A worker's thread had no processor time left.
     Cpu {
         /// Number of the worker.
@@ -204,6 +217,7 @@ impl Limit {
     pub fn name(&self) -> &'static str {
         match self {
             Self::ScheduleLag { .. } => "schedule_lag",
+            Self::Rate { .. } => "rate",
             Self::Cpu { .. } => "cpu",
             Self::BackPressure { .. } => "back_pressure",
         }
@@ -219,6 +233,10 @@ impl fmt::Display for Limit {
                 millis(*p99),
                 millis(*allowed)
             ),
+            Self::Rate { held, asked } => {
+                let [held, asked] = [held, asked].map(|&rate| decimal(rate));
+                write!(f, "{held} per second left, {asked} were asked for")
+            }
             Self::Cpu { worker, busiest, windows } => {
                 let percent = busiest * 100.0;
                 let windows = if *windows == 1 { "one window".to_owned() } else { format!("{windows} windows") };

@@ -8,7 +8,7 @@ use clap::CommandFactory as _;
 use crate::cli::{Cli, CompareArgs, MergeArgs, Tool};
 use crate::compare::{Comparison, Group};
 use crate::html;
-use crate::merge::merge;
+use crate::merge::{merge, share_a_run};
 use crate::report::{EXIT_USAGE, Report};
 
 /// Runs it; text goes to `out`, what went wrong to standard error. The exit code.
@@ -80,7 +80,9 @@ fn group(name: &str, paths: &[PathBuf]) -> Result<Group, String> {
 }
 
 fn merge_files(arguments: &MergeArgs, out: &mut impl Write) -> Result<u8, String> {
-    let mut report = merge(&read_all(&arguments.files)?)?;
+    let reports = read_all(&arguments.files)?;
+    refuse_repeated(&arguments.files, &reports)?;
+    let mut report = merge(&reports)?;
     report.judge(&arguments.fail_if, arguments.allow_invalid);
     if let Some(path) = &arguments.html {
         write(path, &html::report(&report))?;
@@ -88,6 +90,20 @@ fn merge_files(arguments: &MergeArgs, out: &mut impl Write) -> Result<u8, String
     let text = if arguments.json { report.to_json() + "\n" } else { report.to_text() };
     let _ = out.write_all(text.as_bytes());
     Ok(report.verdict.exit_code())
+}
+
+/// What a run found out would count twice.
+fn refuse_repeated(paths: &[PathBuf], reports: &[Report]) -> Result<(), String> {
+    for (i, (path, report)) in paths.iter().zip(reports).enumerate() {
+        let same = paths.iter().zip(reports).take(i).find(|(_, earlier)| share_a_run(earlier, report));
+        if let Some((earlier, _)) = same {
+            let (earlier, path) = (earlier.display(), path.display());
+            return Err(format!(
+                "{earlier} and {path} are reports of the same run, which would count twice: leave one out"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// All pages, one after the other: of loadgen, then of its subcommands.

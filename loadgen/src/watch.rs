@@ -41,8 +41,8 @@ pub trait Watch {
     /// meant for `start`, if any was.
     fn add_to(&mut self, _report: &mut Report, _start: Option<Time>) {}
 
-    /// The run is over.
-    fn end(&mut self) {}
+    /// The run is over, and all connections are closed. The report is made after it.
+    fn end(&mut self, _moment: Moment<'_>) {}
 }
 
 /// All of them, in their order.
@@ -67,7 +67,7 @@ impl Watch for Vec<Box<dyn Watch + '_>> {
         self.iter_mut().for_each(|watch| watch.add_to(report, start));
     }
 
-    fn end(&mut self) {
-        self.iter_mut().for_each(|watch| watch.end());
+    fn end(&mut self, moment: Moment<'_>) {
+        self.iter_mut().for_each(|watch| watch.end(moment));
     }
 }

@@ -47,6 +47,16 @@ fn churn_connects_at_the_rate_and_leaves_in_good_order() {
 }
 
 #[test]
+fn churn_begins_at_once_since_nobody_connects_before_it() {
+    let (address, _ends) = ends();
+    let run = loadgen("churn", address, "-R 20 -d 100ms -t 2");
+    let connect = &run.json["phases"][0];
+    assert_eq!(connect["phase"], "connect", "{}", run.json);
+    let seconds = connect["seconds"].as_f64().unwrap();
+    assert!(seconds < 0.5, "the first client was meant to connect after {seconds} s");
+}
+
+#[test]
 fn churn_counts_from_the_time_at_which_a_client_meant_to_connect() {
     let address = tcp_server(|stream| {
         std::thread::sleep(Duration::from_millis(50));

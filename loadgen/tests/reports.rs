@@ -93,6 +93,20 @@ fn reports_are_merged_and_compared() {
     assert_eq!(judged.status.code(), Some(5), "{}", stdout(&judged));
     assert_eq!(run(&["merge", files[0], files[2], "--allow-invalid"]).status.code(), Some(1));
 
+    let (again, both) = (path("again.json"), path("both.json"));
+    fs::copy(files[0], &again).unwrap();
+    fs::write(&both, stdout(&merged)).unwrap();
+    for (given, named) in [
+        ([files[0], files[1], &again], [files[0], &again]),
+        ([files[1], files[0], files[0]], [files[0], files[0]]),
+        ([files[2], &both, files[1]], [&both, files[1]]),
+    ] {
+        let output = run(&[&["merge", "--allow-invalid"], &given[..]].concat());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let expected = format!("{} and {} are reports of the same run", named[0], named[1]);
+        assert!(output.status.code() == Some(2) && stderr.contains(&expected), "{given:?}: {stderr}");
+    }
+
     let html = path("compare.html");
     let by_group = run(&["compare", "--base", files[0], files[1], "--new", files[2], files[3], "--html", &html]);
     let by_label = run(&["compare", files[0], files[1], files[2], files[3]]);

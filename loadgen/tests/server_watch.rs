@@ -14,9 +14,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use common::{Run, echo_server, loadgen_with, tcp_server};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
+use wsgate::address::ListenAddress;
+use wsgate::config::Config;
+use wsgate::server::Server;
 
 /// Each test here watches this process, and would see what another one does in it.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -143,10 +146,40 @@ fn a_server_that_exports_its_figures_is_watched_by_them() {
     assert_eq!((number(&server["rss_bytes_per_connection"]), number(&server["files"]["connected"])), (1_000.0, 20.0));
 }
 
-/// A process that can be killed, and an echo server that kills it at its 150th message.
-fn mortal() -> (Child, SocketAddr) {
+#[test]
+fn a_wsgate_is_watched_by_its_address_alone() {
+    let _alone = alone();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = Config { listen: vec![any.into()], admin: any, shards: 1, ..Config::default() };
+    let wsgate = Server::start(&config).unwrap();
+    let clients = wsgate.clients_addresses().iter().find_map(ListenAddress::tcp).unwrap();
+    let url = format!("http://{}/metrics", wsgate.admin_address());
+    let conditions = ["--fail-if", "server.cpu_per_message > 1s", "--fail-if", "server.rss > 100GB"];
+    let watch = [&["--metrics", url.as_str()], &conditions[..]].concat();
+    let run = loadgen_with("echo", clients, "/echo", "-c 10 -R 500 -d 1s", &watch);
+    assert_eq!((run.code, run.faults()), (0, vec![]), "{}", run.json);
+    let server = &run.json["server"];
+    assert_eq!(server["sources"][0]["remark"], Value::Null, "{server}");
+    assert!(server["cpu_us_per_message"].as_f64().unwrap() > 1.0, "{server}");
+    // Its process is this one.
+    let rss = server["rss_bytes"]["end"].as_f64().unwrap();
+    assert!((1e6..1e11).contains(&rss) && server["rss_bytes_per_connection"].is_number(), "{server}");
+    assert!(server["files"]["connected"].as_f64().unwrap() >= 10.0, "{server}");
+    assert!(server["threads"]["end"].as_f64().unwrap() >= 3.0, "{server}");
+    let per_message = server["counters"]["wsgate_messages_received_total"].as_f64().unwrap() / 500.0;
+    assert!((0.5..1.5).contains(&per_message), "{server}");
+}
+
+/// A process that lives until it is killed.
+fn mortal() -> (Child, Pid) {
     let child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let pid = Pid::from_child(&child);
+    (child, pid)
+}
+
+/// The same, and an echo server that kills it at its 150th message.
+fn dying() -> (Child, SocketAddr) {
+    let (child, pid) = mortal();
     let count = AtomicUsize::new(0);
     let server = echo_server(move |_, message| {
         if count.fetch_add(1, Ordering::Relaxed) == 150 {
@@ -160,7 +193,7 @@ fn mortal() -> (Child, SocketAddr) {
 #[test]
 fn the_report_says_that_the_server_ended() {
     let _alone = alone();
-    let (mut child, server) = mortal();
+    let (mut child, server) = dying();
     let run = watched(server, "-c 1 -R 100 -d 4s", &["--pid", &child.id().to_string()]);
     child.wait().unwrap();
     let source = &run.json["server"]["sources"][0];
@@ -168,6 +201,29 @@ fn the_report_says_that_the_server_ended() {
     // It was killed after 1.5 s, and is looked at once a second.
     assert!((1.4..3.5).contains(&source["failed_at"].as_f64().unwrap()), "{source}");
     assert_eq!(run.json["server"]["rss_bytes"]["end"], Value::Null);
+}
+
+#[test]
+fn a_server_that_goes_down_behind_the_last_message_is_seen_to_have_ended() {
+    let _alone = alone();
+    let (mut child, pid) = mortal();
+    // It is killed when the client says goodbye, and is a zombie when that is answered.
+    let server = common::server(move |mut socket| {
+        while let Ok(message) = socket.read() {
+            if message.is_close() {
+                kill_process(pid, Signal::KILL).unwrap();
+                waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+            }
+            let _ = socket.send(message);
+        }
+    });
+    let run = watched(server, "-c 1 -R 100 -d 300ms", &["--pid", &child.id().to_string()]);
+    child.wait().unwrap();
+    assert_eq!((run.code, run.faults()), (0, vec![]), "{}", run.json);
+    let source = &run.json["server"]["sources"][0];
+    assert_eq!(source["failure"], "the process ended", "{source}");
+    assert!(source["failed_at"].as_f64().unwrap() >= 0.3, "{source}");
+    assert!(run.json["server"]["rss_bytes"]["end"].is_number(), "it was there until the last message");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! `GET /metrics`: the shards' counters as OpenMetrics text, which Prometheus reads.
+//! `GET /metrics`: the shards' counters as OpenMetrics text, which Prometheus reads, and
+//! those of the process.
 //!
 //! Nothing is counted here: each scrape reads the cells that the shards write.
 
@@ -23,8 +24,10 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// Answers a scrape.
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
-    let mut registry = Registry::with_prefix("wsgate");
-    registry.register_collector(Box::new(Scrape { process: api.process().clone(), shards: api.stats }));
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(process::Process));
+    let scrape = Scrape { process: api.process().clone(), shards: api.stats };
+    registry.sub_registry_with_prefix("wsgate").register_collector(Box::new(scrape));
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &registry) {
         Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
@@ -162,7 +165,10 @@ impl Collector for Scrape {
             &bounds,
             |s| &s.address_refusals,
         )?;
-        encode_process(&mut encoder)?;
+        if let Some(bytes) = process::kernel_tcp_bytes() {
+            let help = "Memory that TCP holds in this network namespace";
+            encoder.encode_descriptor("kernel_tcp_bytes", help, None, MetricType::Gauge)?.encode_gauge(&bytes)?;
+        }
         encode_by(
             &mut encoder,
             "reloads",
@@ -230,20 +236,6 @@ impl Scrape {
         }
         Ok(())
     }
-}
-
-/// What counts for the whole process; left out where the system does not say.
-fn encode_process(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let numbers = [
-        ("resident_bytes", "Resident memory of the process", process::resident_bytes()),
-        ("kernel_tcp_bytes", "Memory that TCP holds in this network namespace", process::kernel_tcp_bytes()),
-    ];
-    for (name, help, number) in numbers {
-        if let Some(number) = number {
-            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&number)?;
-        }
-    }
-    Ok(())
 }
 
 /// A counter of the whole process, by a label.

@@ -31,7 +31,7 @@ impl Memory {
     fn read(metrics: &mut Metrics) -> io::Result<Self> {
         let scrape = metrics.scrape()?;
         Ok(Self {
-            resident: scrape.of_process("wsgate_resident_bytes").unwrap_or_default(),
+            resident: scrape.of_process("process_resident_memory_bytes").unwrap_or_default(),
             queues: scrape.sum("wsgate_queue_memory_bytes"),
             kernel: scrape.of_process("wsgate_kernel_tcp_bytes").unwrap_or_default(),
             connections: scrape.sum("wsgate_connections"),

@@ -69,7 +69,7 @@ impl<W: Write> Watch for Live<W> {
         self.state.add(second, outcome);
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, _moment: Moment<'_>) {
         self.draw(&[]);
     }
 }

@@ -97,7 +97,7 @@ fn the_live_view_is_gone_at_the_end() {
     let mut out = Vec::new();
     let mut live = Live::new(&mut out, || (80, 24));
     show(&mut live);
-    live.end();
+    live.end(Moment { mix: &mix(), window: None, now: Time::ZERO, counts: Counts::default() });
     assert_eq!(screen(std::str::from_utf8(&out).unwrap()), [""]);
 }
 

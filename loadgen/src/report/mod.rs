@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::latency::{Latency, Quantiles};
-use crate::limits::{SCHEDULE_LAG_MAX, SCHEDULE_LAG_PART_MAX};
+use crate::limits::{SCHEDULE_LAG_MAX, SCHEDULE_LAG_PART_MAX, SENDING_LATE_MAX, SENDING_LATE_PART_MAX};
 use crate::merge::Merged;
 use crate::mix::Mix;
 use crate::origin::Origin;
@@ -19,6 +19,7 @@ use crate::server_watch::ServerReport;
 use crate::tally::{Limit, Outcome, Tally};
 use crate::threshold::{Judgement, Threshold};
 
+mod fold;
 mod mixed;
 mod set_up;
 pub mod tables;
@@ -76,7 +77,7 @@ pub struct Report {
     /// Messages per second that were asked for, in the mean over what was measured; open
     /// loop only.
     pub target_rate: Option<f64>,
-    /// From the first message to the last.
+    /// From the first message to the last: the measured time, or longer if they left late.
     pub seconds: f64,
     /// Messages sent (fan-out: published) per second.
     pub rate: f64,
@@ -192,7 +193,7 @@ impl PhaseReport {
 /// One reason for which a run is not valid.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Invalid {
-    /// `schedule_lag`, `cpu` or `back_pressure`.
+    /// `schedule_lag`, `rate`, `cpu` or `back_pressure`.
     pub reason: String,
     /// The same in words, with figures.
     pub text: String,
@@ -272,8 +273,13 @@ impl Report {
         let micros = |micros: f64| Duration::from_secs_f64(micros / 1e6);
         let late = lag.filter(|lag| lag.p99 > lag_max_us);
         let late = late.map(|lag| Limit::ScheduleLag { p99: micros(lag.p99), allowed: micros(lag_max_us) });
-        let invalid = outcome.limits.iter().chain(&late).map(Invalid::new).collect();
         let per_second = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
+        // Whatever the server does, messages can leave: they wait for it behind that.
+        let time = plan.course.measured().as_secs_f64();
+        let late_max = (time * SENDING_LATE_PART_MAX).max(SENDING_LATE_MAX.as_secs_f64());
+        let asked = plan.target_rate().filter(|_| seconds > time + late_max);
+        let slow = asked.map(|asked| Limit::Rate { held: per_second(tally.sent), asked });
+        let invalid = outcome.limits.iter().chain(&late).chain(&slow).map(Invalid::new).collect();
         let errors = connections.failures.total();
         let failures = || connections.failures.iter();
         let mut report = Self {
@@ -414,11 +420,11 @@ impl Report {
         serde_json::from_str(json).map_err(|error| format!("a report that is damaged: {error}"))
     }
 
-    /// The text of the report.
+    /// The text of the report, for a terminal of 80 columns.
     pub fn to_text(&self) -> String {
         let mut out = String::new();
         text::write(&mut out, self).expect("a string can be written to");
-        out
+        fold::folded(&out)
     }
 
     /// Whether messages are sent in this scenario.

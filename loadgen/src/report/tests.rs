@@ -21,6 +21,11 @@ fn outcome(sent: u64, lost: u64) -> Outcome {
     outcome
 }
 
+/// The text of a report in one line, wherever its own are broken.
+fn words(report: &Report) -> String {
+    report.to_text().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn the_json_object_has_what_scripts_rely_on() {
     let json = Report::new(&plan("loadgen echo -c 1 -R 5"), &outcome(10, 0), 2.0).to_json();
@@ -89,13 +94,31 @@ fn a_run_that_was_late_is_invalid() {
 }
 
 #[test]
+fn a_run_that_did_not_hold_its_rate_is_invalid_whatever_the_latency() {
+    let plan = plan("loadgen echo -c 1 -R 100 -d 2s");
+    let mut outcome = outcome(200, 0);
+    // So long that a lag of 100 ms is nothing beside it.
+    (0..200).for_each(|_| outcome.tally.latency.record(5_000_000_000));
+    (0..200).for_each(|_| outcome.tally.schedule_lag.record(100_000_000));
+    let report = |seconds| Report::new(&plan, &outcome, seconds);
+    assert_eq!(
+        (report(2.0).verdict, report(2.01).verdict, report(1.5).verdict),
+        (Verdict::Ok, Verdict::Ok, Verdict::Ok)
+    );
+    let late = report(2.5);
+    assert_eq!((late.verdict, late.rate, late.invalid[0].reason.as_str()), (Verdict::Invalid, 80.0, "rate"));
+    assert!(words(&late).contains("rate: 80.0 per second left, 100 were asked for"), "{}", late.to_text());
+    assert!("rate < 0.99 * target".parse::<Threshold>().unwrap().judge(&late).failed);
+}
+
+#[test]
 fn what_workers_say_about_themselves_makes_a_run_invalid_unless_that_is_allowed() {
     let plan = plan("loadgen echo -c 1");
     let mut outcome = outcome(10, 1);
     outcome.limits.push(Limit::Cpu { worker: 1, busiest: 0.99, windows: 3 });
     let mut report = Report::new(&plan, &outcome, 1.0);
     assert_eq!(report.verdict, Verdict::Invalid, "whatever was lost may be loadgen's own doing");
-    assert!(report.to_text().contains("worker 1 had its processor busy for up to 99 % of the time, in 3 windows"));
+    assert!(words(&report).contains("worker 1 had its processor busy for up to 99 % of the time, in 3 windows"));
     report.judge(&[], true);
     assert_eq!(report.verdict, Verdict::Faults);
     assert!(report.to_text().contains("INVALID"), "the report says it all the same");
@@ -120,13 +143,13 @@ fn a_failed_threshold_has_a_code_of_its_own_and_faults_come_first() {
 
 #[test]
 fn what_the_server_took_is_told_in_words() {
-    let text = full().to_text();
+    let text = words(&full());
     for line in [
         "server: pid 1 (init)",
-        "processor time  10.0 ms per message received, 0.10 s in 1.0 s (0.10 busy)",
-        "open files      1 before, 2 with all connections, 3 at the end, 4 at most",
-        "not to the end  pid 1 (init), 1.5 s after the first message's time: the process ended",
-        "not known       pid 1 (init): it is the first",
+        "processor time 10.0 ms per message received, 0.10 s in 1.0 s (0.10 busy)",
+        "open files 1 before, 2 with all connections, 3 at the end, 4 at most",
+        "not to the end pid 1 (init), 1.5 s after the first message's time: the process ended",
+        "not known pid 1 (init): it is the first",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
@@ -155,6 +178,68 @@ fn handshakes_and_returns_are_not_called_messages() {
 }
 
 #[test]
+fn no_line_is_wider_than_a_terminal() {
+    let mut wide = outcome(10, 0);
+    wide.connections.opened = 100_000;
+    let tally = &mut wide.tally;
+    (tally.sent, tally.received, tally.lost) = (98_765_432, 9_876_543_210, 12_345);
+    (tally.duplicated, tally.misdelivered, tally.foreign) = (1_234_567, 1_234_567, 1_234_567);
+    for latency in [&mut tally.latency, &mut tally.service, &mut tally.schedule_lag] {
+        [12_340, 123_400_000, 1_234_000_000, 3_600_000_000_000].iter().for_each(|&nanos| latency.record(nanos));
+    }
+    tally.stalled.count = 1_000;
+    tally.stalled.ended = [("closed by server 4008", 400), ("connection reset", 300)]
+        .map(|(kind, count)| (kind.to_owned(), count))
+        .into();
+    wide.connections.handshakes.record(1_234_000_000);
+    wide.connections.failures.add(&Failure::HandshakeTimeout(Duration::from_secs(10)));
+    wide.limits.push(Limit::Cpu { worker: 15, busiest: 0.9951, windows: 120 });
+    let scenarios = [
+        "loadgen echo -c 19000 -R 1000000",
+        "loadgen echo -c 19000 --in-flight 1000",
+        "loadgen fanout -c 100000 -R 123456.5 --warm-up 20s --cool-down 20s -d 1000s",
+        "loadgen slow -c 100000 -R 10000",
+        "loadgen churn -c 10000 -R 10000",
+        "loadgen storm -c 10000",
+        "loadgen idle -c 200000",
+    ];
+    let server = full().server;
+    let mut reports = scenarios.map(|arguments| {
+        let mut report = Report::new(&plan(arguments), &wide, 10.0);
+        report.judge(&["p99.9 > 2 * p50".parse().unwrap(), "rate < 0.99 * target".parse().unwrap()], false);
+        report.server.clone_from(&server);
+        report
+    });
+    let mut mixed = reports[0].clone();
+    mixed.scenario = "mixed".to_owned();
+    let phases = ["evening begins", "busy"].map(|name| {
+        let figures = PhaseReport { phase: name.to_owned(), seconds: 3_600.0, ..full().phases.remove(0) };
+        PhaseReport { sent: 12_345_678_900, received: 123_456_789_000, faults: 1_234_567, ..figures }
+    });
+    for (report, name) in reports.iter_mut().zip(["rooms", "a-name-of-thirty-characters-or-so", "readers"]) {
+        report.phases = phases.to_vec();
+        report.name = Some(name.to_owned());
+        mixed.populations.push(report.clone());
+    }
+    mixed.phases = phases.to_vec();
+    for report in reports.iter().chain([&mixed]) {
+        let text = report.to_text();
+        let wide: Vec<_> = text.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(wide.is_empty(), "{wide:#?} of\n{text}");
+        // Prose is broken between words, tables are not.
+        assert!(text.lines().filter(|line| line.ends_with(" max")).all(|line| line.contains(" p50 ")), "{text}");
+        let name = report.words().latency;
+        let latency = text.lines().find_map(|line| line.trim_start().strip_prefix(name)).expect(&text);
+        assert_eq!(latency.split_whitespace().count(), 12, "six times with their units: {text}");
+    }
+    let text = mixed.to_text();
+    assert!(
+        text.contains("busy, 3600.0 s") && text.contains("\n  a-name-of-thirty-characters-or-so, 19,000 echo\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn loadgens_own_threads_are_told_of() {
     let mut outcome = outcome(10, 0);
     let load = WorkerLoad { cpu: Duration::from_millis(500), time: Duration::from_secs(2), ..WorkerLoad::default() };
@@ -179,6 +264,9 @@ fn older_reports_are_read() {
         ("phases", "asked"),
     ] {
         json[list][0].as_object_mut().unwrap().remove(field).unwrap();
+    }
+    for (object, field) in [("origin", "run"), ("merged", "runs")] {
+        json[object].as_object_mut().unwrap().remove(field).unwrap();
     }
     let read = Report::from_json(&json.to_string()).unwrap();
     assert_eq!((read.sent, read.workers.len(), read.phases[0].faults), (10, 0, 0));
@@ -247,7 +335,9 @@ fn full() -> Report {
         threads: steps,
         counters: [("sends_total".to_owned(), 10.0)].into(),
     });
-    report.merged = Some(Merged { reports: 2, hosts, starts_apart: 0.1 });
+    let runs = vec!["00000000000000a1".to_owned(), "00000000000000b2".to_owned()];
+    report.merged = Some(Merged { reports: 2, runs, hosts, starts_apart: 0.1 });
+    report.origin.run = Some("00000000000000a1".to_owned());
     report.origin.label = Some("before".to_owned());
     report.note("remarkable".to_owned());
     report.name = Some("chat".to_owned());

@@ -3,9 +3,14 @@
 use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
 
+use super::fold::COLUMNS;
 use super::{Report, tables};
 use crate::latency::Quantiles;
 use crate::numbers::{decimal, duration, grouped};
+
+const INDENT: &str = "  ";
+/// What stands above the labels of a table's rows.
+const LABEL_HEAD: &str = "population";
 
 pub(super) fn write(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "{} {}", report.scenario, report.url)?;
@@ -22,7 +27,7 @@ pub(super) fn write(out: &mut String, report: &Report) -> fmt::Result {
     write_own(out, report)?;
     if let Some(server) = &report.server {
         writeln!(out, "\n  server: {}", server.names())?;
-        server.lines().iter().try_for_each(|(name, line)| writeln!(out, "    {name:<16}{line}"))?;
+        server.lines().iter().try_for_each(|(name, line)| writeln!(out, "    {name:<17}{line}"))?;
     }
     write_thresholds(out, report)?;
     if !report.invalid.is_empty() {
@@ -62,35 +67,42 @@ fn write_own(out: &mut String, report: &Report) -> fmt::Result {
     Ok(())
 }
 
-/// Rows of populations, or of phases.
+/// Rows of populations, or of phases, in columns as wide as their figures.
 fn write_table(out: &mut String, rows: &[tables::Row]) -> fmt::Result {
-    let Some(first) = rows.first() else { return Ok(()) };
-    let width = |text: fn(&tables::Row) -> &str, head: &str| {
-        rows.iter().map(|row| text(row).chars().count()).chain([head.len()]).max().unwrap_or(0)
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let label = |row: &tables::Row| match row.phase {
+        // The phase is a line above.
+        Some(_) => format!("  {}", row.population),
+        None => format!("{}, {}", row.population, row.what),
     };
-    let phase_head = if first.phase.is_some() { "phase" } else { "" };
-    let phases = width(|row| row.phase.as_deref().unwrap_or_default(), phase_head);
-    let names = width(|row| &row.population, "population");
-    let what = width(|row| &row.what, "");
-    writeln!(out)?;
-    let mut line = |phase: &str, name: &str, about: &str, figures: &[&str]| {
-        write!(
-            out,
-            "  {phase:<phases$}{:gap$}{name:<names$}  {about:>what$}",
-            "",
-            gap = if phases > 0 { 2 } else { 0 }
-        )?;
-        figures.iter().try_for_each(|figure| write!(out, "{figure:>11}"))?;
+    let width = |column: usize| {
+        let figures = rows.iter().map(|row| row.figures[column].as_str());
+        figures.chain([tables::HEADS[column]]).map(|text| text.chars().count()).max().unwrap_or(0) + 2
+    };
+    let widths: [usize; tables::HEADS.len()] = std::array::from_fn(width);
+    let room = COLUMNS.saturating_sub(INDENT.len() + widths.iter().sum::<usize>());
+    let labels = rows.iter().map(|row| label(row).chars().count()).max().unwrap_or(0).max(LABEL_HEAD.len()).min(room);
+    let line = |out: &mut String, label: &str, figures: &[&str]| {
+        // A label that would push the figures aside has a line of its own.
+        let beside = if label.chars().count() > labels { "" } else { label };
+        if beside != label {
+            writeln!(out, "{INDENT}{label}")?;
+        }
+        write!(out, "{INDENT}{beside:<labels$}")?;
+        figures.iter().zip(widths).try_for_each(|(figure, width)| write!(out, "{figure:>width$}"))?;
         writeln!(out)
     };
-    line(phase_head, "population", "", &tables::HEADS)?;
-    let mut last = "";
+    writeln!(out)?;
+    line(out, LABEL_HEAD, &tables::HEADS)?;
+    let mut last = None;
     for row in rows {
-        // A phase is named once.
-        let phase = row.phase.as_deref().unwrap_or_default();
-        let shown = if phase == last { "" } else { phase };
-        line(shown, &row.population, &row.what, &row.figures.each_ref().map(String::as_str))?;
-        last = phase;
+        if let Some(phase) = row.phase.as_deref().filter(|&phase| last != Some(phase)) {
+            writeln!(out, "{INDENT}{phase}, {}", row.what)?;
+        }
+        line(out, &label(row), &row.figures.each_ref().map(String::as_str))?;
+        last = row.phase.as_deref();
     }
     Ok(())
 }
@@ -138,7 +150,7 @@ fn write_counts(out: &mut String, report: &Report) -> fmt::Result {
 }
 
 fn write_latencies(out: &mut String, report: &Report) -> fmt::Result {
-    writeln!(out, "{:>39}{:>10}{:>10}{:>10}{:>10}{:>10}", "p50", "p90", "p99", "p99.9", "p99.99", "max")?;
+    writeln!(out, "{:>38}{:>8}{:>8}{:>8}{:>8}{:>8}", "p50", "p90", "p99", "p99.9", "p99.99", "max")?;
     let words = report.words();
     let rows =
         [(words.latency, report.latency_us), (words.service, report.service_us), ("handshake", report.handshake_us)];
@@ -168,8 +180,7 @@ fn row(out: &mut String, name: &str, count: u64, remark: &str) -> fmt::Result {
 
 fn write_quantiles(out: &mut String, name: &str, q: Quantiles) -> fmt::Result {
     write!(out, "  {name:<28}")?;
-    for (i, micros) in [q.p50, q.p90, q.p99, q.p999, q.p9999, q.max].into_iter().enumerate() {
-        write!(out, "{:>width$}", duration(micros), width = if i == 0 { 9 } else { 10 })?;
-    }
+    let micros = [q.p50, q.p90, q.p99, q.p999, q.p9999, q.max];
+    micros.into_iter().try_for_each(|micros| write!(out, "{:>8}", duration(micros)))?;
     writeln!(out)
 }

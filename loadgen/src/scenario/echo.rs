@@ -68,6 +68,11 @@ impl Echo {
         self
     }
 
+    /// The next message waits for an answer.
+    fn is_closed(&self) -> bool {
+        matches!(self.pace, Pace::Closed { .. })
+    }
+
     fn stamp(&mut self, member: usize, intended: Time, now: Time) -> Option<Stamp> {
         let window = self.window?;
         let sender = self.share.sender(member) as u32;
@@ -87,15 +92,6 @@ impl Echo {
     fn live_from(&self, member: usize) -> Option<usize> {
         let order = (member..self.members.len()).chain(0..member);
         order.into_iter().find(|&member| self.members[member].live)
-    }
-
-    /// An answer that counts: the closed loop's next message.
-    fn next_after_answer(&mut self, member: usize, now: Time) -> Option<Stamp> {
-        let may_send = self.window.is_some_and(|window| now < window.end);
-        match self.pace {
-            Pace::Closed { .. } if may_send => self.stamp(member, now, now),
-            _ => None,
-        }
     }
 }
 
@@ -129,28 +125,28 @@ impl Scenario for Echo {
         }
     }
 
-    fn message(&mut self, member: usize, payload: &[u8], now: Time) -> Option<Stamp> {
+    fn message(&mut self, member: usize, payload: &[u8], now: Time) -> bool {
         let reading = self.payload.read(payload);
         let stamp = match reading {
             Reading::Ours(stamp) | Reading::Corrupted(Some(stamp)) => stamp,
             Reading::Corrupted(None) => {
                 // Which one it was cannot be told, so that one will count as lost too.
                 self.tally.corrupted += 1;
-                return self.next_after_answer(member, now);
+                return self.is_closed();
             }
             Reading::Foreign => {
                 self.tally.foreign += 1;
-                return None;
+                return false;
             }
         };
         if stamp.sender as usize != self.share.sender(member) || stamp.sequence >= self.members[member].sent {
             self.tally.foreign += 1;
-            return None;
+            return false;
         }
         let arrival = self.members[member].answers.arrived(stamp.sequence);
         if arrival == Arrival::Duplicate {
             self.tally.duplicated += 1;
-            return None;
+            return false;
         }
         self.outstanding -= 1;
         let Some(window) = self.window else { unreachable!("a message that was sent has a window") };
@@ -160,7 +156,12 @@ impl Scenario for Echo {
         } else {
             self.tally.corrupted += 1;
         }
-        self.next_after_answer(member, now)
+        self.is_closed()
+    }
+
+    fn next_of(&mut self, member: usize, now: Time) -> Option<Stamp> {
+        self.window.filter(|window| now < window.end)?;
+        self.stamp(member, now, now)
     }
 
     fn next_send(&mut self, now: Time) -> Option<(usize, Stamp)> {
@@ -247,10 +248,12 @@ mod tests {
         assert_eq!(sends(&mut echo, Time(999)), []);
         let first = sends(&mut echo, Time(1_000));
         assert_eq!(first.len(), 6);
-        let next = echo.message(0, &bytes(&payload, first[0].1), Time(2_048)).unwrap();
+        assert!(echo.message(0, &bytes(&payload, first[0].1), Time(2_000)));
+        let next = echo.next_of(0, Time(2_048)).unwrap();
         assert_eq!((next.sequence, next.intended), (3, Time(2_048)));
         assert!(echo.sending_done(Time(1_000_001_000)));
-        assert_eq!(echo.message(0, &bytes(&payload, first[2].1), Time(1_000_001_000)), None);
+        echo.message(0, &bytes(&payload, first[2].1), Time(1_000_001_000));
+        assert_eq!(echo.next_of(0, Time(1_000_001_000)), None);
         assert!(!echo.drained());
         let tally = echo.finish();
         assert_eq!((tally.sent, tally.received, tally.lost), (7, 2, 5));

@@ -338,36 +338,36 @@ impl Scenario for Fanout {
         }
     }
 
-    fn message(&mut self, member: usize, payload: &[u8], now: Time) -> Option<Stamp> {
+    fn message(&mut self, member: usize, payload: &[u8], now: Time) -> bool {
         if member >= self.subscribers.len() || self.stalls(member) {
-            return None;
+            return false;
         }
         let reading = self.payload.read(payload);
         let stamp = match reading {
             Reading::Ours(stamp) | Reading::Corrupted(Some(stamp)) => stamp,
             Reading::Corrupted(None) => {
                 self.tally.corrupted += 1;
-                return None;
+                return false;
             }
             Reading::Foreign => {
                 self.tally.foreign += 1;
-                return None;
+                return false;
             }
         };
         let publisher = stamp.sender as usize;
         if publisher >= self.publisher_share.senders {
             self.tally.foreign += 1;
-            return None;
+            return false;
         }
         if self.board.topic(publisher) != self.topic(member) {
             self.tally.misdelivered += 1;
-            return None;
+            return false;
         }
         let tracker = member * self.board.publishers_per_topic() + publisher / self.board.topics();
         let arrival = self.trackers[tracker].arrived(stamp.sequence);
         if arrival == Arrival::Duplicate {
             self.tally.duplicated += 1;
-            return None;
+            return false;
         }
         self.tally.reordered += u64::from(arrival == Arrival::Late);
         self.subscribers[member].received += 1;
@@ -379,7 +379,7 @@ impl Scenario for Fanout {
             _ => self.tally.corrupted += 1,
         }
         self.count_delivery(stamp);
-        None
+        false
     }
 
     fn turn_done(&mut self, wake: &mut dyn FnMut(usize)) {

@@ -73,9 +73,14 @@ pub trait Scenario: Send {
     /// Send nothing more: the run is to end now.
     fn stop(&mut self, now: Time);
 
-    /// A message arrived on the member's connection. What is returned is sent on the
-    /// same connection at once.
-    fn message(&mut self, member: usize, payload: &[u8], now: Time) -> Option<Stamp>;
+    /// A message arrived on the member's connection. Whether the member sends its next one
+    /// for it, by [`Scenario::next_of`], when the worker has read what there is to read.
+    fn message(&mut self, member: usize, payload: &[u8], now: Time) -> bool;
+
+    /// The message that the member sends for one that arrived; it leaves now.
+    fn next_of(&mut self, _member: usize, _now: Time) -> Option<Stamp> {
+        None
+    }
 
     /// The turn's messages have been handed in. `wake` wakes the worker of that number.
     fn turn_done(&mut self, _wake: &mut dyn FnMut(usize)) {}

@@ -108,9 +108,9 @@ impl Scenario for Storm {
         self.times = self.begun;
     }
 
-    fn message(&mut self, _member: usize, _payload: &[u8], _now: Time) -> Option<Stamp> {
+    fn message(&mut self, _member: usize, _payload: &[u8], _now: Time) -> bool {
         self.tally.foreign += 1;
-        None
+        false
     }
 
     fn next_send(&mut self, _now: Time) -> Option<(usize, Stamp)> {

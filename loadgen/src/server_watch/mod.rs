@@ -207,6 +207,11 @@ impl Watch for ServerWatch {
         self.end = Some(reading);
     }
 
+    fn end(&mut self, moment: Moment<'_>) {
+        // Who went down meanwhile is named; figures are of the time before.
+        let _ = self.sample(Look::Quick, moment.now);
+    }
+
     fn add_to(&mut self, report: &mut Report, start: Option<Time>) {
         report.server = Some(self.report(start));
     }

@@ -49,7 +49,7 @@ impl Process {
     /// In words: it has ended.
     pub(super) fn sample(&self, look: Look) -> Result<Sample, String> {
         let stat = Stat::read(self.pid).ok();
-        let stat = stat.filter(|stat| stat.started == self.started && !stat.is_zombie);
+        let stat = stat.filter(|stat| stat.started == self.started && !stat.has_ended);
         let Some(stat) = stat else { return Err("the process ended".to_owned()) };
         let (rss, files) = match look {
             Look::Close => (exact_rss_bytes(self.pid), open_files(self.pid).ok()),
@@ -65,11 +65,16 @@ impl Process {
     }
 }
 
+/// Of the kernel's flags of a process: it has begun to exit (`PF_EXITING`).
+const FLAG_EXITING: u64 = 4;
+
 /// What is read of `/proc/PID/stat`.
 #[derive(PartialEq, Debug)]
 struct Stat {
     name: String,
-    is_zombie: bool,
+    /// It is ending, or nobody has asked yet how it ended. Its connections are cut in
+    /// between, so who sees them cut finds it here.
+    has_ended: bool,
     /// User and system time of all its threads, those that have ended included, rounded
     /// down to the kernel's clock ticks.
     cpu: Duration,
@@ -95,7 +100,7 @@ impl Stat {
         let ticks = field(14)? + field(15)?;
         Some(Self {
             name: name.to_owned(),
-            is_zombie: matches!(*fields.first()?, "Z" | "X"),
+            has_ended: matches!(*fields.first()?, "Z" | "X") || field(9)? & FLAG_EXITING != 0,
             cpu: Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64),
             threads: field(20)?,
             started: field(22)?,
@@ -142,12 +147,21 @@ mod tests {
         let rest = "S 1 2 3 4 -1 4194304 128 0 1 0 23 75 5 6 20 0 7 0 363490 2990080 3 1844";
         for name in ["yes", "a b", "a) R 1 (b", "))"] {
             let stat = Stat::parse(&format!("3770 ({name}) {rest}")).unwrap();
-            assert_eq!((stat.name.as_str(), stat.is_zombie), (name, false));
+            assert_eq!((stat.name.as_str(), stat.has_ended), (name, false));
             assert_eq!((stat.cpu, stat.threads, stat.started), (Duration::from_millis(980), 7, 363_490));
             assert_eq!(stat.rss_bytes, 3 * rustix::param::page_size() as u64);
         }
-        assert!(Stat::parse(&format!("1 (a) Z{}", &rest[1..])).unwrap().is_zombie);
         assert_eq!(Stat::parse("3770 (yes) S 1"), None);
+    }
+
+    #[test]
+    fn a_process_that_is_ending_has_ended() {
+        let has_ended = |state: &str, flags: u64| {
+            let text = format!("1 (a) {state} 1 2 3 4 -1 {flags} 128 0 1 0 23 75 5 6 20 0 7 0 363490 2990080 3 1844");
+            Stat::parse(&text).unwrap().has_ended
+        };
+        assert!(!has_ended("S", 0x40_0000) && has_ended("Z", 0x40_0000) && has_ended("X", 0x40_0000));
+        assert!(has_ended("R", 0x40_0004) && has_ended("D", 0x40_0004), "its memory is taken down");
     }
 
     #[test]

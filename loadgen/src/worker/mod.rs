@@ -84,6 +84,8 @@ pub fn run(setup: Setup) -> io::Result<()> {
     }
     let mut worker = Worker::new(setup)?;
     let mut events = Events::with_capacity(EVENTS_PER_TURN);
+    // Who has nobody to connect would hear of no event that leads on.
+    worker.advance();
     while worker.phase != Phase::Over {
         worker.turn(&mut events)?;
     }
@@ -212,7 +214,7 @@ impl Worker {
                 let _ = wakers[worker].wake();
             }
         });
-        // 4. Send what is due.
+        // 4. Send what is due, and what follows from what was read.
         self.send_due();
         // 5. Connect, and give up what takes too long; come and go as the scenario wants.
         self.connect_due();

@@ -2,6 +2,7 @@
 
 use mio::event::Event as Readiness;
 
+use super::send::mark_dirty;
 use super::{End, Phase, Worker};
 use crate::client::{Event, Tools};
 use crate::connection::{Connection, Peer, Received};
@@ -42,16 +43,13 @@ impl Worker {
     /// Reads what has arrived and hands it to the scenario. A read that does not fill
     /// the buffer has emptied the socket, unless `to_the_end` is asked for.
     pub(super) fn receive(&mut self, slot: usize, to_the_end: bool) -> Result<(), End> {
-        let Self { setup, connections, tools, receive_buffer, spares, slots, outcome, phase, reads_all, .. } = self;
+        let Self { setup, connections, tools, receive_buffer, slots, outcome, phase, reads_all, .. } = self;
         let connection = &mut connections[slot];
         if !connection.is_connected() || (connection.ready && !*reads_all && !setup.scenario.reads(connection.member)) {
             return Ok(());
         }
         if matches!(connection.peer, Peer::Publisher(_)) {
             return self.receive_answers(slot);
-        }
-        if connection.out.capacity() == 0 {
-            connection.out = spares.pop().unwrap_or_default();
         }
         let mut emptied = false;
         for _ in 0..READS_PER_TURN_MAX {
@@ -79,6 +77,7 @@ impl Worker {
                 values: *values,
                 is_ready: *ready,
                 compresses: client.compresses(),
+                owed: 0,
             };
             let mut closed = None;
             while let Some(event) = client.next(&mut input, out, tools)? {
@@ -109,6 +108,7 @@ impl Worker {
                     conversation.scenario.opened(*member, now);
                 }
             }
+            connection.owed += conversation.owed;
             if let Some(failure) = closed {
                 let _ = connection.flush(&mut tools.buffers); // Our answer; the server may be gone already.
                 return Err(failure.into());
@@ -123,7 +123,12 @@ impl Worker {
         if !emptied {
             self.unread.push(slot);
         }
-        self.flush(slot)
+        // Sockets are read one after the other, and then written: that keeps the kernel's
+        // code for either at hand, and what is timed from its sending does not wait.
+        if connection.owed > 0 || connection.unsent_bytes() > 0 {
+            mark_dirty(connection, slot, &mut self.dirty);
+        }
+        Ok(())
     }
 
     /// Reads answers to publishes; the next message leaves with each.

@@ -10,5 +10,6 @@ mod common;
 mod delays;
 mod endings;
 mod faults;
+mod held_up;
 mod log;
 mod omission;

@@ -10,7 +10,7 @@ use toml::{Spanned, Value};
 
 use super::super::values;
 use crate::course::{Course, Phase};
-use crate::threshold::is_population_name;
+use crate::threshold::{is_population_name, reserved_names};
 use crate::timeline::{CONNECT, DRAIN};
 
 /// How long a file without phases runs.
@@ -185,7 +185,8 @@ impl File {
                     Some(name) => {
                         return Err(table.problem_with("name", format!(
                         "{name:?} is no name for a population: letters, digits, - and _, the first one a letter, \
-                         and neither service, handshake nor lag"
+                         and none of {}, which are figures in conditions",
+                        reserved_names().collect::<Vec<_>>().join(", ")
                     )));
                     }
                     None => return Err(table.problem("a population needs a name, such as: name = \"chat\"")),

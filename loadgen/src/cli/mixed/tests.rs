@@ -135,6 +135,12 @@ fn a_wrong_file_is_refused_with_the_line_the_value_and_what_to_do() {
         ("scenario = \"idle\"", "scenario = \"idel\"", 29, &["\"idel\" is none of echo, fanout, idle"]),
         ("scenario = \"idle\"\n", "", 27, &["scenario is missing"]),
         ("name = \"still\"", "name = \"lag\"", 28, &["\"lag\" is no name"]),
+        (
+            "name = \"still\"",
+            "name = \"server\"",
+            28,
+            &["\"server\" is no name", "none of service, handshake, lag, server,"],
+        ),
         ("name = \"still\"", "name = \"people\"", 28, &["there is a population \"people\" already"]),
         ("name = \"still\"\n", "", 27, &["needs a name"]),
         ("threads = 2", "html = \"a.html\"", 31, &["html is a matter of the whole run", "--html"]),

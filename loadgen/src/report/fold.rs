@@ -1,0 +1,75 @@
+//! Lines that a terminal shows whole.
+
+/// Columns of a terminal that nobody has made wider.
+pub(super) const COLUMNS: usize = 80;
+
+/// The text with lines of at most [`COLUMNS`], broken between words. What continues a line
+/// stands under its second column, or a little further in than its first. A word that is
+/// longer stays whole.
+pub(super) fn folded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        fold(&mut out, line);
+    }
+    out
+}
+
+fn fold(out: &mut String, line: &str) {
+    let indent = line.len() - line.trim_start().len();
+    let hang = line[indent..].find("  ").map(|gap| {
+        let column = indent + gap;
+        column + line[column..].len() - line[column..].trim_start().len()
+    });
+    let hang = hang.filter(|&column| column <= COLUMNS / 2).unwrap_or(indent + 2);
+    let (mut rest, mut from) = (line.to_owned(), indent);
+    while rest.chars().count() > COLUMNS {
+        // Behind the indentation, and the last one that leaves what is before it short enough.
+        let spaces = rest.char_indices().enumerate().filter(|&(_, (at, c))| c == ' ' && at > from);
+        let (mut fitting, mut wider) = (None, None);
+        for (column, (at, _)) in spaces {
+            if column <= COLUMNS {
+                fitting = Some(at);
+            } else {
+                wider = wider.or(Some(at));
+            }
+        }
+        let Some(at) = fitting.or(wider) else { break };
+        out.push_str(rest[..at].trim_end());
+        out.push('\n');
+        rest = format!("{:hang$}{}", "", rest[at..].trim_start());
+        from = hang;
+    }
+    out.push_str(&rest);
+    out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_break_between_words() {
+        let words = "word ".repeat(20);
+        let line = words.trim_end();
+        let expected = format!("  {}\n    {}\n", &line[..74], &line[75..]);
+        assert_eq!(folded(&format!("  {line}\n")), expected);
+        assert_eq!(folded(&format!("{}\n", &line[..80])), format!("{}\n", &line[..80]), "what fits is left alone");
+    }
+
+    #[test]
+    fn what_goes_on_stands_under_the_second_column() {
+        let words = "word ".repeat(30);
+        let text = folded(&format!("  a name   {}", words.trim_end()));
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines.len() == 3 && lines[1..].iter().all(|line| line.starts_with("           word")), "{text}");
+        assert!(lines.iter().all(|line| line.len() <= COLUMNS), "{text}");
+    }
+
+    #[test]
+    fn a_long_word_stays_whole_and_characters_count_once() {
+        let long = "x".repeat(100);
+        assert_eq!(folded(&format!("a {long} b")), format!("a\n  {long}\n  b\n"));
+        let accents = "é".repeat(80);
+        assert_eq!(folded(&accents), format!("{accents}\n"));
+    }
+}

@@ -1,0 +1,45 @@
+//! loadgen itself is held up: what it then says of its rate.
+#![allow(clippy::disallowed_methods)] // A stop of known length is what is tested.
+
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::common::server;
+
+#[test]
+fn a_run_that_could_not_hold_its_rate_does_not_look_clean() {
+    let (sender, started) = mpsc::channel();
+    let address = server(move |mut socket| {
+        while let Ok(message) = socket.read() {
+            let _ = sender.send(());
+            let _ = socket.send(message);
+        }
+    });
+    let child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["echo", &format!("ws://{address}/"), "-c", "1", "-R", "1000", "-d", "1s", "--json"])
+        .args(["--fail-if", "rate < 0.99 * target"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = Pid::from_child(&child);
+    // Half of its time loadgen does not run, and it is over before that goes on.
+    (0..400).for_each(|_| started.recv_timeout(Duration::from_secs(20)).unwrap());
+    kill_process(pid, Signal::STOP).unwrap();
+    thread::sleep(Duration::from_millis(900));
+    kill_process(pid, Signal::CONT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let number = |name: &str| report[name].as_f64().unwrap();
+    assert_eq!((number("sent"), number("received")), (1_000.0, 1_000.0), "{report}");
+    // The last one left no sooner than 900 ms after the 400th.
+    assert!(number("seconds") > 1.29 && number("rate") < 1_000.0 / 1.29, "{report}");
+    let reasons: Vec<_> = report["invalid"].as_array().unwrap().iter().map(|invalid| &invalid["reason"]).collect();
+    assert!(reasons.contains(&&Value::from("rate")), "{reasons:?}");
+    assert!(report["thresholds"][0]["failed"].as_bool().unwrap(), "{report}");
+    assert_eq!(output.status.code(), Some(6), "{report}");
+}
