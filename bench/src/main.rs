@@ -2,9 +2,12 @@
 //!
 //! `cargo run --release -p bench -- peers` measures wsgate, the least that the work
 //! takes (the floors) and other servers; `cliff`, `slices`, `stalled`, `attack`
-//! and `shards` measure wsgate alone, each against a target; `truth` and `client` measure loadgen. See `docs/benchmarking.md`.
+//! and `shards` measure wsgate alone, each against a target; `truth` and `client` measure loadgen;
+//! `gate` compares a change with what was before it, `calibrate` and `history` stand
+//! beside that. See `docs/benchmarking.md` and `docs/gate.md`.
 
 mod floor;
+mod gate;
 mod peers;
 mod rig;
 mod secure_floor;
@@ -41,6 +44,12 @@ enum Command {
     Truth(targets::Options),
     /// What loadgen itself takes for an echo, beside a client that does the least.
     Client(targets::Options),
+    /// Whether a change makes wsgate slower or larger. Exits with 1 if so, with 2 if it could not tell
+    Gate(gate::Options),
+    /// How often the gate is wrong, by its own measure.
+    Calibrate(gate::calibrate::Options),
+    /// What revisions took, one after the other, as a plot and a table. Nothing is judged by it.
+    History(gate::history::Options),
     /// A server that does the least that the work takes. Started by `peers`.
     #[command(hide = true)]
     Floor(floor::Options),
@@ -56,6 +65,9 @@ fn main() -> ExitCode {
         Command::Shards(options) => targets::run(Target::Shards, &options),
         Command::Truth(options) => targets::run(Target::Truth, &options),
         Command::Client(options) => targets::run(Target::Client, &options),
+        Command::Gate(options) => return gate::run(&options),
+        Command::Calibrate(options) => return gate::calibrate::run(&options),
+        Command::History(options) => return gate::history::run(&options),
         Command::Floor(options) => floor::serve(&options).map_err(Into::into),
     };
     match result {

@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use crate::rig::frames;
+use crate::rig::pattern::matches;
 
 /// Connections of the idle rows: near what the usual limit of 20,000 descriptors
 /// leaves, since more of them make the bytes per connection more exact.
@@ -260,15 +261,6 @@ pub(super) fn select(patterns: &[String]) -> Result<Vec<&'static Row>, String> {
         }
     }
     Ok(ROWS.iter().filter(|row| patterns.iter().any(|pattern| matches(pattern, row.name))).collect())
-}
-
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((head, rest)) => name
-            .strip_prefix(head)
-            .is_some_and(|tail| (0..=tail.len()).any(|from| tail.get(from..).is_some_and(|tail| matches(rest, tail)))),
-    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub(crate) mod load;
 pub(crate) mod machine;
 pub(crate) mod markdown;
 pub(crate) mod metrics;
+pub(crate) mod pattern;
 pub(crate) mod process;
 pub(crate) mod secure;
 pub(crate) mod server;

@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::secure::Certificates;
 
 /// The longest that a server may take until it listens.
 const START_MAX: Duration = Duration::from_secs(20);
-/// How often a starting server is looked at.
+/// The longest that it may take to go down.
+const STOP_MAX: Duration = Duration::from_secs(30);
+/// How often a starting or ending server is looked at.
 const START_STEP: Duration = Duration::from_millis(5);
 /// Bytes at the end of a server's log that an error quotes.
 const LOG_TAIL_BYTES: usize = 600;
@@ -86,6 +89,20 @@ impl Server {
         self.child.id()
     }
 
+    /// Asks it to go down and waits until it has, for servers that write something then.
+    pub(crate) fn stop(mut self) -> io::Result<()> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM)?;
+        let start = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if start.elapsed() > STOP_MAX {
+                return Err(self.error(&format!("it has not ended {STOP_MAX:?} after SIGTERM")));
+            }
+            std::thread::sleep(START_STEP);
+        }
+        Ok(())
+    }
+
     /// An error that quotes the end of the server's log.
     pub(crate) fn error(&self, what: &str) -> io::Error {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
@@ -129,7 +146,7 @@ pub(crate) fn bind_to(processors: &[usize]) -> io::Result<()> {
 }
 
 /// Starts a child on some processors. It inherits them from a thread made for that.
-fn spawn_on(processors: &[usize], command: &mut Command) -> io::Result<Child> {
+pub(crate) fn spawn_on(processors: &[usize], command: &mut Command) -> io::Result<Child> {
     std::thread::scope(|scope| {
         let spawner = scope.spawn(|| {
             bind_to(processors)?;

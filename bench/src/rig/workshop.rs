@@ -155,7 +155,7 @@ impl Workshop {
 }
 
 /// Runs a command to its end; an error quotes what it wrote.
-fn run(command: &mut Command) -> io::Result<()> {
+pub(crate) fn run(command: &mut Command) -> io::Result<()> {
     let name = |program: &OsStr| program.to_string_lossy().into_owned();
     let output = command.output().map_err(|error| {
         io::Error::new(error.kind(), format!("cannot run {}: {error}", name(command.get_program())))

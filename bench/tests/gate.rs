@@ -1,0 +1,184 @@
+//! `bench gate` finds what makes wsgate slower or larger, says where, and accuses nothing
+//! else: each mistake of `bench/planted` in a scratch clone of this repository.
+//!
+//! What is compared is what was committed, and the mistake. Needs git and valgrind.
+#![allow(missing_docs)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard};
+
+use serde_json::Value;
+
+/// There is one clone, and one place where it is built: dependencies are compiled once.
+static CLONE: Mutex<()> = Mutex::new(());
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// A clean clone of the last commit, until it is dropped.
+struct Clone {
+    directory: PathBuf,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// What the gate said.
+struct Said {
+    code: Option<i32>,
+    text: String,
+    report: Value,
+}
+
+impl Clone {
+    fn new() -> Self {
+        let alone = CLONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gate-clone");
+        let _ = fs::remove_dir_all(&directory);
+        let clone = Self { directory, _alone: alone };
+        let directory = clone.directory.display().to_string();
+        succeed(Command::new("git").args(["clone", "--quiet", "--no-hardlinks", ROOT, &directory]));
+        clone
+    }
+
+    /// With one of the mistakes in it, not committed.
+    fn with(mistake: &str) -> Self {
+        let clone = Self::new();
+        let patch = format!("{ROOT}/bench/planted/{mistake}.patch");
+        let patch = fs::canonicalize(patch).expect("there is a patch of that name");
+        succeed(clone.command("git").arg("apply").arg(patch));
+        clone
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.directory);
+        command
+    }
+
+    /// Compares with the last commit.
+    fn gate(&self, work: &str) -> Said {
+        self.gate_with("HEAD", work, |_| {})
+    }
+
+    fn gate_with(&self, base: &str, work: &str, also: impl FnOnce(&mut Command)) -> Said {
+        let json = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gate.json");
+        let _ = fs::remove_file(&json);
+        let mut command = self.command(env!("CARGO_BIN_EXE_bench"));
+        command.args(["gate", "--base", base, "--quick", "--work", work, "--json"]).arg(&json);
+        command.env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("gate-target"));
+        also(&mut command);
+        let Output { status, stdout, stderr } = command.output().expect("the program was built");
+        let text = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
+        let report = fs::read(&json).map_or(Value::Null, |json| serde_json::from_slice(&json).expect("it is JSON"));
+        Said { code: status.code(), text, report }
+    }
+}
+
+#[track_caller]
+fn succeed(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Said {
+    fn metric(&self, name: &str) -> &Value {
+        let metrics = self.report["counted"].as_array().expect("there is a report");
+        metrics.iter().find(|metric| metric["name"] == name).unwrap_or_else(|| panic!("no {name} in {}", self.text))
+    }
+
+    /// A regression of one metric, by about so much, in a function of such a name.
+    #[track_caller]
+    fn assert_accuses(&self, name: &str, more: std::ops::RangeInclusive<f64>, function: Option<&str>) {
+        assert_eq!(self.code, Some(1), "{}", self.text);
+        let metric = self.metric(name);
+        assert_eq!(metric["change"], "more", "{}", self.text);
+        let grown = metric["head"].as_f64().unwrap() - metric["base"].as_f64().unwrap();
+        assert!(more.contains(&grown), "{grown} more: {}", self.text);
+        if let Some(function) = function {
+            let places = metric["places"].as_array().unwrap();
+            let names = |place: &Value| place["function"].as_str().unwrap().contains(function);
+            assert!(places.iter().any(names), "{places:?}");
+            assert!(self.text.contains(function), "{}", self.text);
+        }
+    }
+}
+
+#[test]
+fn a_copy_of_each_message_is_found() {
+    let said = Clone::with("copy-per-message").gate("echo-64k,decode-20");
+    said.assert_accuses("echo-64k/instructions", 1000.0..=100_000.0, Some("memcpy"));
+    // Which does not go that way.
+    assert_eq!(said.metric("decode-20/instructions")["change"], "same");
+}
+
+#[test]
+fn an_allocation_for_each_message_is_found() {
+    let said = Clone::with("allocation-per-message").gate("echo-20,publish-1");
+    said.assert_accuses("echo-20/allocations", 1.0..=1.0, None);
+    said.assert_accuses("publish-1/allocations", 1.0..=1.0, None);
+    said.assert_accuses("echo-20/instructions", 20.0..=2000.0, Some("alloc"));
+}
+
+#[test]
+fn a_call_for_each_delivery_is_found() {
+    let said = Clone::with("call-per-delivery").gate("server-publish");
+    said.assert_accuses("server-publish/calls", 0.98..=1.02, Some("getsockopt"));
+}
+
+#[test]
+fn a_quadratic_unsubscribe_is_found() {
+    let said = Clone::with("quadratic-unsubscribe").gate("leave-topic");
+    said.assert_accuses("leave-topic/instructions", 1000.0..=1e6, Some("unsubscribe"));
+}
+
+#[test]
+fn bytes_for_each_connection_are_found_and_can_be_accepted() {
+    let clone = Clone::with("bytes-per-connection");
+    let said = clone.gate("connect");
+    said.assert_accuses("connect/kept-bytes", 300.0..=304.0, None);
+
+    let accept = |reason: &str| {
+        let kinds = ["kept-bytes", "allocated-bytes", "instructions"];
+        let entry =
+            |kind| format!("[[accepted]]\nmetric = \"connect/{kind}\"\npercent = 1000.0\nreason = \"{reason}\"\n");
+        fs::write(clone.directory.join("bench/accepted.toml"), kinds.map(entry).concat()).unwrap();
+    };
+    accept("a context for each dialect");
+    let accepted = clone.gate("connect");
+    assert_eq!(accepted.code, Some(0), "{}", accepted.text);
+    assert_eq!(accepted.metric("connect/kept-bytes")["accepted"], "a context for each dialect");
+    assert!(accepted.text.contains("because: a context for each dialect"), "{}", accepted.text);
+
+    accept(" ");
+    let vague = clone.gate("connect");
+    assert_eq!(vague.code, Some(2), "{}", vague.text);
+    assert!(vague.text.contains("has no reason"), "{}", vague.text);
+}
+
+#[test]
+fn the_same_code_is_not_accused() {
+    let said = Clone::new().gate("decode-*,echo-20,publish-1*,connect,leave-topic");
+    assert_eq!(said.code, Some(0), "{}", said.text);
+    let metrics = said.report["counted"].as_array().unwrap();
+    assert!(metrics.len() >= 30, "{}", said.text);
+    for metric in metrics {
+        assert_eq!(metric["base"], metric["head"], "{metric}");
+    }
+}
+
+#[test]
+fn what_cannot_be_measured_is_never_taken_for_no_regression() {
+    let clone = Clone::new();
+    let no_such_revision = clone.gate_with("no-such-revision", "echo-20", |_| {});
+    assert_eq!(no_such_revision.code, Some(2), "{}", no_such_revision.text);
+    assert!(no_such_revision.text.contains("no-such-revision"), "{}", no_such_revision.text);
+    let no_such_work = clone.gate("no-such-work");
+    assert_eq!(no_such_work.code, Some(2), "{}", no_such_work.text);
+    assert!(no_such_work.text.contains("no-such-work"), "{}", no_such_work.text);
+
+    let no_valgrind = clone.gate_with("HEAD", "echo-20", |command| {
+        command.env("PATH", env!("CARGO_TARGET_TMPDIR"));
+    });
+    assert_eq!(no_valgrind.code, Some(2), "{}", no_valgrind.text);
+    assert!(no_valgrind.text.contains("apt-get install valgrind"), "{}", no_valgrind.text);
+}
