@@ -65,7 +65,8 @@ impl Clone {
         let _ = fs::remove_file(&json);
         let mut command = self.command(env!("CARGO_BIN_EXE_bench"));
         command.args(["gate", "--base", base, "--quick", "--work", work, "--json"]).arg(&json);
-        command.env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("gate-target"));
+        // Where a gate of this repository builds, too, so that dependencies are there already.
+        command.env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it lies in target"));
         also(&mut command);
         let Output { status, stdout, stderr } = command.output().expect("the program was built");
         let text = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);

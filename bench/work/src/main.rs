@@ -2,7 +2,7 @@
 //! chance, so that two runs of one build count the same.
 //!
 //! `gate-work NAME` does one piece of work and prints what it allocated, as a line of
-//! JSON; run under callgrind, what [`counted::collect`] executes is its instructions.
+//! JSON; run under callgrind, what `counted::collect` executes is its instructions.
 //! `gate-work` alone prints the names.
 //!
 //! `bench gate` puts this package as it is into an older revision, to do the same work
