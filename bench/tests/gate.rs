@@ -36,8 +36,24 @@ impl Clone {
         let _ = fs::remove_dir_all(&directory);
         let clone = Self { directory, _alone: alone };
         let directory = clone.directory.display().to_string();
-        succeed(Command::new("git").args(["clone", "--quiet", "--no-hardlinks", ROOT, &directory]));
+        if is_repository(ROOT) {
+            succeed(Command::new("git").args(["clone", "--quiet", "--no-hardlinks", ROOT, &directory]));
+        } else {
+            clone.become_repository();
+        }
         clone
+    }
+
+    /// A source that came as an archive, or that belongs to somebody else, is made the first
+    /// commit of a repository.
+    fn become_repository(&self) {
+        fs::create_dir_all(&self.directory).unwrap();
+        let copy = "tar --create --exclude=./target --exclude=./.git --exclude=node_modules --directory \"$0\" . | tar --extract";
+        succeed(self.command("sh").args(["-c", copy, ROOT]));
+        succeed(self.command("git").args(["init", "--quiet"]));
+        succeed(self.command("git").args(["add", "--all"]));
+        let author = ["-c", "user.name=gate", "-c", "user.email=gate@localhost"];
+        succeed(self.command("git").args(author).args(["commit", "--quiet", "--message", "As it came"]));
     }
 
     /// With one of the mistakes in it, not committed.
@@ -73,6 +89,11 @@ impl Clone {
         let report = fs::read(&json).map_or(Value::Null, |json| serde_json::from_slice(&json).expect("it is JSON"));
         Said { code: status.code(), text, report }
     }
+}
+
+fn is_repository(directory: &str) -> bool {
+    let found = Command::new("git").args(["rev-parse", "--verify", "--quiet", "HEAD"]).current_dir(directory).output();
+    found.is_ok_and(|output| output.status.success())
 }
 
 #[track_caller]
