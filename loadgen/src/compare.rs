@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::fold::folded;
 use crate::latency::Latency;
 use crate::numbers::{decimal, duration, grouped};
 use crate::report::{Report, Verdict};
@@ -113,12 +114,19 @@ impl Row {
 
     /// Both means, the change and its interval, with units; empty what there is not.
     pub fn cells(&self) -> [String; 4] {
-        let percent = |part: f64| format!("{:+.1} %", part * 100.0);
+        let percent = |part: f64| match part * 100.0 {
+            percent if percent > 999.0 => ">+999 %".to_owned(),
+            percent if percent >= 100.0 => format!("{percent:+.0} %"),
+            percent => format!("{percent:+.1} %"),
+        };
         let change = self.change.map_or(String::new(), percent);
         let interval = self.interval.map(|(low, high)| format!("{} to {}", percent(low), percent(high)));
         [self.unit.text(self.base), self.unit.text(self.new), change, interval.unwrap_or_default()]
     }
 }
+
+/// What follows from an interval that contains no change at all.
+const NOTHING_SHOWN: &str = "no difference shown";
 
 /// A comparison.
 #[derive(Clone, Debug)]
@@ -170,7 +178,7 @@ impl Comparison {
         serde_json::to_string(&object).expect("numbers and strings have a JSON form")
     }
 
-    /// As text for people.
+    /// As text for people, for a terminal of 80 columns.
     pub fn to_text(&self) -> String {
         let mut out = String::new();
         for group in [&self.base, &self.new] {
@@ -179,22 +187,16 @@ impl Comparison {
                 if group.reports.len() == 1 { "1 run".to_owned() } else { format!("{} runs", group.reports.len()) };
             writeln!(out, "{} ({runs}): {} {}, {}", group.name, first.scenario, first.url, first.set_up).expect("text");
         }
-        let percent = CONFIDENCE * 100.0;
-        let interval = format!("{percent:.0} % interval");
-        let head = ["", "base", "new", "change", &interval];
-        let width = [20, 12, 12, 10, 20];
         out.push('\n');
-        let mut line = |cells: [&str; 5], finding: &str| {
-            let mut text = format!("  {:<width$}", cells[0], width = width[0]);
-            for (cell, width) in cells[1..].iter().zip(&width[1..]) {
-                write!(text, " {cell:>width$}").expect("text");
-            }
-            writeln!(out, "{}", format!("{text}  {finding}").trim_end()).expect("text");
-        };
-        line(head, "");
+        let percent = CONFIDENCE * 100.0;
+        let head = ["base", "new", "change", &format!("{percent:.0} % interval")];
+        write_line(&mut out, "", head, "difference");
         for row in &self.rows {
-            let ([base, new, change, interval], title) = (row.cells(), row.title());
-            line([&title, &base, &new, &change, &interval], row.finding);
+            let [base, new, change, interval] = row.cells();
+            let finding = if row.finding == NOTHING_SHOWN { "none shown" } else { row.finding };
+            // One unit is enough for both bounds, where the table is narrow.
+            let interval = interval.replacen(" %", "", 1);
+            write_line(&mut out, &row.title(), [&base, &new, &change, &interval], finding);
         }
         if !self.warnings.is_empty() {
             out.push('\n');
@@ -202,8 +204,25 @@ impl Comparison {
         for warning in &self.warnings {
             writeln!(out, "  {warning}").expect("text");
         }
-        out
+        folded(&out)
     }
+}
+
+/// Columns of a line's name; a longer one has a line of its own.
+const TITLE_COLUMNS: usize = 16;
+/// Columns of both means, the change and its interval.
+const CELL_COLUMNS: [usize; 4] = [10, 10, 8, 18];
+
+fn write_line(out: &mut String, title: &str, cells: [&str; 4], finding: &str) {
+    let mut line = format!("  {title:<TITLE_COLUMNS$}");
+    if title.chars().count() > TITLE_COLUMNS {
+        writeln!(out, "{line}").expect("text");
+        line = " ".repeat(2 + TITLE_COLUMNS);
+    }
+    for (cell, columns) in cells.iter().zip(CELL_COLUMNS) {
+        write!(line, " {cell:>columns$}").expect("text");
+    }
+    writeln!(out, "{}", format!("{line}  {finding}").trim_end()).expect("text");
 }
 
 /// A row; `None` for a figure that no run has, or a count that is 0 everywhere.
@@ -220,7 +239,7 @@ fn row(population: Option<&str>, figure: (&'static str, Unit, Read), (base, new)
         // What is written must not contradict what follows from it.
         Some((low, _)) if low > 0.0 => "higher",
         Some((_, high)) if high < 0.0 => "lower",
-        Some(_) => "no difference shown",
+        Some(_) => NOTHING_SHOWN,
         None if change.is_none() && base_mean != new_mean => "differs",
         None => "",
     };
@@ -308,7 +327,26 @@ mod tests {
         assert_eq!(finding(&back, "p50").1, "lower");
         let noise = Comparison::new(base, group("after", &[(100, 0), (99, 0), (102, 0)]));
         assert_eq!(finding(&noise, "p50").1, "no difference shown");
-        assert!(noise.to_text().contains("no difference shown"), "{}", noise.to_text());
+        assert!(noise.to_text().contains("none shown"), "{}", noise.to_text());
+    }
+
+    #[test]
+    fn a_terminal_of_80_columns_shows_the_lines_whole() {
+        let many = |name: &str, millis: u64| {
+            let mut group = group(name, &[(millis, 0), (millis * 30, 77), (millis, 0)]);
+            for report in &mut group.reports {
+                (report.rate, report.received_rate) = (1_234_567.0 / millis as f64, 1_234_567.0);
+                report.service_us = report.latency_us;
+                report.set_up = "1,000 connections, 2 threads, ".repeat(4);
+            }
+            group
+        };
+        let text = Comparison::new(many("a name of the base", 100), many("another name", 110)).to_text();
+        assert!(text.contains(" to >+999 %  none shown\n"), "{text}");
+        assert!(text.contains("\n  from actual send p99\n           "), "{text}");
+        for line in text.lines() {
+            assert!(line.chars().count() <= crate::fold::COLUMNS, "{} columns: {line}", line.chars().count());
+        }
     }
 
     #[test]

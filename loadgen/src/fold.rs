@@ -1,12 +1,12 @@
 //! Lines that a terminal shows whole.
 
 /// Columns of a terminal that nobody has made wider.
-pub(super) const COLUMNS: usize = 80;
+pub(crate) const COLUMNS: usize = 80;
 
 /// The text with lines of at most [`COLUMNS`], broken between words. What continues a line
 /// stands under its second column, or a little further in than its first. A word that is
 /// longer stays whole.
-pub(super) fn folded(text: &str) -> String {
+pub(crate) fn folded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.lines() {
         fold(&mut out, line);

@@ -35,6 +35,7 @@ pub mod crew;
 pub mod deflate;
 pub mod failure;
 pub mod files;
+mod fold;
 pub mod handover;
 pub mod hdr_log;
 pub mod html;

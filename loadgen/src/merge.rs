@@ -14,7 +14,7 @@ use crate::series::Second;
 /// How reports were put together.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Merged {
-    /// How many.
+    /// How many, those in reports that were put together before counted one by one.
     pub reports: usize,
     /// The numbers of their runs. Older reports do not say.
     #[serde(default)]
@@ -28,12 +28,18 @@ pub struct Merged {
 impl Merged {
     fn new(reports: &[Report]) -> Self {
         let starts = || reports.iter().map(|report| report.origin.started_at);
-        let mut hosts: Vec<_> = reports.iter().map(|report| report.origin.host.clone()).collect();
+        let earlier = || reports.iter().filter_map(|report| report.merged.as_ref());
+        let own = reports.iter().filter(|report| report.merged.is_none());
+        let mut hosts: Vec<_> = own.clone().map(|report| report.origin.host.clone()).collect();
+        hosts.extend(earlier().flat_map(|merged| merged.hosts.iter().cloned()));
         hosts.sort();
         hosts.dedup();
-        let starts_apart = starts().fold(f64::MIN, f64::max) - starts().fold(f64::MAX, f64::min);
+        let between = starts().fold(f64::MIN, f64::max) - starts().fold(f64::MAX, f64::min);
+        // Of those that were put together before, the first one's start alone is known.
+        let starts_apart = earlier().map(|merged| merged.starts_apart).fold(between, f64::max);
         let runs = reports.iter().flat_map(runs).map(str::to_owned).collect();
-        Self { reports: reports.len(), runs, hosts, starts_apart }
+        let count = own.count() + earlier().map(|merged| merged.reports).sum::<usize>();
+        Self { reports: count, runs, hosts, starts_apart }
     }
 
     /// What a reader has to know.
@@ -218,6 +224,9 @@ mod tests {
         assert_eq!(both.merged, Some(Merged { reports: 2, runs: Vec::new(), hosts, starts_apart: 3.5 }));
         assert!(both.to_text().contains("2 reports as one, from a, b; started 3.5 s apart"), "{}", both.to_text());
         assert_eq!(both.verdict, Verdict::Ok);
+        let all = merge(&[report("c", 1, 10), both]).unwrap().merged.unwrap();
+        let hosts = ["a", "b", "c"].map(str::to_owned).to_vec();
+        assert_eq!(all, Merged { reports: 3, runs: Vec::new(), hosts, starts_apart: 3.5 }, "one of one and one of two");
     }
 
     #[test]

@@ -32,14 +32,17 @@ pub fn run(tool: Tool, out: &mut impl Write) -> u8 {
 }
 
 fn compare(arguments: &CompareArgs, out: &mut impl Write) -> Result<(), String> {
-    let (base, new) = match arguments.base.is_empty() {
-        false => (group("base", &arguments.base)?, group("new", &arguments.new)?),
-        true => match &arguments.files[..] {
-            [base, new] => {
-                (group(&name(base), std::slice::from_ref(base))?, group(&name(new), std::slice::from_ref(new))?)
-            }
-            files => by_label(read_all(files)?)?,
-        },
+    let mut reports = read_all(&[&arguments.files[..], &arguments.base, &arguments.new].concat())?;
+    let (base, new) = match &arguments.files[..] {
+        [] => {
+            let new = reports.split_off(arguments.base.len());
+            (group("base", reports), group("new", new))
+        }
+        [base, new] => {
+            let last = reports.split_off(1);
+            (group(&name(base), reports), group(&name(new), last))
+        }
+        _ => by_label(reports)?,
     };
     let comparison = Comparison::new(base, new);
     if let Some(path) = &arguments.html {
@@ -70,18 +73,16 @@ fn by_label(reports: Vec<Report>) -> Result<(Group, Group), String> {
     }
 }
 
-fn group(name: &str, paths: &[PathBuf]) -> Result<Group, String> {
-    let reports = read_all(paths)?;
+fn group(name: &str, reports: Vec<Report>) -> Group {
     // What people called it says more than "base".
     let label = reports[0].origin.label.clone();
     let is_shared = reports.iter().all(|report| report.origin.label == label);
     let name = label.filter(|_| is_shared).unwrap_or_else(|| name.to_owned());
-    Ok(Group { name, reports })
+    Group { name, reports }
 }
 
 fn merge_files(arguments: &MergeArgs, out: &mut impl Write) -> Result<u8, String> {
     let reports = read_all(&arguments.files)?;
-    refuse_repeated(&arguments.files, &reports)?;
     let mut report = merge(&reports)?;
     report.judge(&arguments.fail_if, arguments.allow_invalid);
     if let Some(path) = &arguments.html {
@@ -92,7 +93,7 @@ fn merge_files(arguments: &MergeArgs, out: &mut impl Write) -> Result<u8, String
     Ok(report.verdict.exit_code())
 }
 
-/// What a run found out would count twice.
+/// A run that is there twice would count as two, or as a repetition that it is not.
 fn refuse_repeated(paths: &[PathBuf], reports: &[Report]) -> Result<(), String> {
     for (i, (path, report)) in paths.iter().zip(reports).enumerate() {
         let same = paths.iter().zip(reports).take(i).find(|(_, earlier)| share_a_run(earlier, report));
@@ -120,7 +121,9 @@ fn manual(out: &mut impl Write) -> io::Result<()> {
 }
 
 fn read_all(paths: &[PathBuf]) -> Result<Vec<Report>, String> {
-    paths.iter().map(|path| read(path)).collect()
+    let reports: Vec<_> = paths.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
+    refuse_repeated(paths, &reports)?;
+    Ok(reports)
 }
 
 fn read(path: &Path) -> Result<Report, String> {

@@ -118,9 +118,20 @@ fn reports_are_merged_and_compared() {
     let page = fs::read_to_string(html).unwrap();
     assert!(page.contains("Latency by percentile, all runs of each") && page.contains("What changed"));
 
+    let third = path("third.json");
+    let run_of = |path: &str| {
+        serde_json::from_str::<serde_json::Value>(&fs::read_to_string(path).unwrap()).unwrap()["origin"]["run"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    fs::write(&third, fs::read_to_string(&again).unwrap().replace(&run_of(&again), "0123456789abcdef")).unwrap();
     for (words, error) in [
         (&["compare", files[0], "/nowhere.json"][..], "cannot read /nowhere.json"),
-        (&["compare", files[0], files[1], files[0]][..], "the reports have 1 labels (good)"),
+        (&["compare", files[0], files[1], &third][..], "the reports have 1 labels (good)"),
+        (&["compare", files[0], files[0]][..], "are reports of the same run"),
+        (&["compare", files[0], files[2], &again][..], &format!("{} and {again} are reports of the same", files[0])),
+        (&["compare", "--base", files[0], "--new", &again][..], "are reports of the same run"),
         (&["compare", files[0], env!("CARGO_BIN_EXE_loadgen")][..], "cannot read"),
         (&["compare", files[0]][..], "2 values required"),
     ] {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fold::folded;
 use crate::latency::{Latency, Quantiles};
 use crate::limits::{SCHEDULE_LAG_MAX, SCHEDULE_LAG_PART_MAX, SENDING_LATE_MAX, SENDING_LATE_PART_MAX};
 use crate::merge::Merged;
@@ -19,7 +20,6 @@ use crate::server_watch::ServerReport;
 use crate::tally::{Limit, Outcome, Tally};
 use crate::threshold::{Judgement, Threshold};
 
-mod fold;
 mod mixed;
 mod set_up;
 pub mod tables;
@@ -424,7 +424,7 @@ impl Report {
     pub fn to_text(&self) -> String {
         let mut out = String::new();
         text::write(&mut out, self).expect("a string can be written to");
-        fold::folded(&out)
+        folded(&out)
     }
 
     /// Whether messages are sent in this scenario.

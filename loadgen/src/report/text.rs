@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
 
-use super::fold::COLUMNS;
 use super::{Report, tables};
+use crate::fold::COLUMNS;
 use crate::latency::Quantiles;
 use crate::numbers::{decimal, duration, grouped};
 
