@@ -137,9 +137,10 @@ impl Schedule {
         Some((sender, intended))
     }
 
-    /// Nothing more is to be taken.
-    pub fn stop(&mut self) {
-        self.next_at = None;
+    /// Nothing more is to be taken. The time of the next message, if that was due and not
+    /// taken yet.
+    pub fn stop(&mut self, now: Time) -> Option<Time> {
+        self.next_at.take().filter(|&at| at <= now)
     }
 
     fn find_next(&mut self) {

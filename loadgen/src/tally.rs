@@ -48,6 +48,9 @@ pub struct Tally {
     pub schedule_lag: Latency,
     /// When the last of them left; open loop only, where that may be behind the time for it.
     pub last_left: Time,
+    /// How far behind the end of its time sending was when it ended, as far as the server
+    /// has nothing to do with that; open loop only.
+    pub behind: Duration,
 }
 
 impl Tally {
@@ -81,10 +84,22 @@ impl Tally {
 
     /// How late a message left. Warm-up and cool-down are not in it.
     pub fn count_lag(&mut self, window: &Window, intended: Time, now: Time) {
+        self.count_own_lag(window, intended, intended, now);
+    }
+
+    /// The same of one that could not leave before `able`, for reasons of the server.
+    pub fn count_own_lag(&mut self, window: &Window, intended: Time, able: Time, now: Time) {
         if window.measures(intended) {
-            self.schedule_lag.record(now.0.saturating_sub(intended.0));
+            let due = intended.max(able);
+            self.schedule_lag.record(now.0.saturating_sub(due.0));
             self.last_left = now;
+            self.behind = self.behind.max(now.since(due.max(window.measured_to)));
         }
+    }
+
+    /// Sending is to end, and a message that could have left at `due` has not.
+    pub fn count_abandoned(&mut self, due: Time, now: Time) {
+        self.behind = self.behind.max(now.since(due));
     }
 
     /// Adds what another worker counted.
@@ -105,6 +120,7 @@ impl Tally {
         self.service.merge(&other.service);
         self.schedule_lag.merge(&other.schedule_lag);
         self.last_left = self.last_left.max(other.last_left);
+        self.behind = self.behind.max(other.behind);
     }
 
     /// Forgets everything; keeps the memory.
@@ -123,6 +139,7 @@ impl Tally {
         self.service.reset();
         self.schedule_lag.reset();
         self.last_left = Time::ZERO;
+        self.behind = Duration::ZERO;
     }
 
     /// Messages sent, warm-up and cool-down included.

@@ -5,11 +5,13 @@ mod common;
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use common::{loadgen, loadgen_with, server, tcp_server};
+use common::{Run, loadgen, loadgen_with, server, tcp_server};
+use loadgen::limits::HANDSHAKES_PENDING_MAX;
 use tungstenite::Message;
 use tungstenite::handshake::server::{Request, Response};
 use wsgate::proto::frame::{self, OpCode};
@@ -68,8 +70,41 @@ fn churn_counts_from_the_time_at_which_a_client_meant_to_connect() {
     let run = loadgen("churn", address, "-c 1 -R 50 -d 200ms");
     assert_eq!((run.code, run.count("received")), (0, 10), "{}", run.json);
     assert!(run.latency_ms("p50") > 150.0 && run.latency_ms("max") > 300.0, "{}", run.json["latency_us"]);
+    assert_eq!(own_lateness(&run), [""; 0], "the server was the limit: {}", run.json);
     let service = run.json["service_us"]["p50"].as_f64().unwrap();
     assert!((50_000.0..150_000.0).contains(&service), "{service}");
+}
+
+/// Reasons that say that connects left late for loadgen's own doing.
+fn own_lateness(run: &Run) -> Vec<&str> {
+    let reasons = run.json["invalid"].as_array().unwrap().iter().map(|invalid| invalid["reason"].as_str().unwrap());
+    reasons.filter(|reason| ["schedule_lag", "rate"].contains(reason)).collect()
+}
+
+#[test]
+fn churn_is_valid_where_more_handshakes_wait_for_the_server_than_may() {
+    // Accepted by the kernel and answered one after the other, 5 ms each.
+    let turn = Mutex::new(());
+    let address = tcp_server(move |stream| {
+        let turn = turn.lock().unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        let mut socket = tungstenite::accept(stream).unwrap();
+        drop(turn);
+        while socket.read().is_ok() {}
+    });
+    let run = loadgen("churn", address, "-t 1 -R 600 -d 500ms");
+    assert_eq!((run.code, run.count("received")), (0, 300), "{}", run.json);
+    assert!(run.json["rate"].as_f64().unwrap() < 500.0, "at most {HANDSHAKES_PENDING_MAX} wait: {}", run.json);
+    assert_eq!(own_lateness(&run), [""; 0], "the server was the limit: {}", run.json);
+}
+
+#[test]
+fn churn_without_places_for_those_who_stay_is_refused() {
+    let output = Command::new(env!("CARGO_BIN_EXE_loadgen")).args("churn -R 100 -c 199 --stay 2s".split(' ')).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("are 200 at once, more than -c 199 has places for"), "{said}");
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]

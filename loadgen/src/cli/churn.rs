@@ -50,6 +50,14 @@ pub(super) struct Churn {
 
 impl Churn {
     pub(super) fn into_plan(self) -> Result<Plan, String> {
+        let at_once = self.rate * self.stay.as_secs_f64();
+        if at_once > self.connections as f64 {
+            return Err(format!(
+                "{} connects per second that stay for {:?} are {at_once:.0} at once, more than -c {} has places for; \
+                 raise it, or connect more slowly",
+                self.rate, self.stay, self.connections
+            ));
+        }
         let urls = Urls { topics: 1, target: self.url, publisher_query: None };
         let plan = build(Kind::Churn { stay: self.stay }, urls, self.connections, None, self.common)?;
         let pace = Some(Pace::Open { rate: self.rate });

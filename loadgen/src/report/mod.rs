@@ -274,10 +274,9 @@ impl Report {
         let late = lag.filter(|lag| lag.p99 > lag_max_us);
         let late = late.map(|lag| Limit::ScheduleLag { p99: micros(lag.p99), allowed: micros(lag_max_us) });
         let per_second = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
-        // Whatever the server does, messages can leave: they wait for it behind that.
-        let time = plan.course.measured().as_secs_f64();
+        let time = plan.course.measured().as_secs_f64().min(seconds);
         let late_max = (time * SENDING_LATE_PART_MAX).max(SENDING_LATE_MAX.as_secs_f64());
-        let asked = plan.target_rate().filter(|_| seconds > time + late_max);
+        let asked = plan.target_rate().filter(|_| tally.behind.as_secs_f64() > late_max);
         let slow = asked.map(|asked| Limit::Rate { held: per_second(tally.sent), asked });
         let invalid = outcome.limits.iter().chain(&late).chain(&slow).map(Invalid::new).collect();
         let errors = connections.failures.total();

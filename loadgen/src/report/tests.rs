@@ -100,12 +100,15 @@ fn a_run_that_did_not_hold_its_rate_is_invalid_whatever_the_latency() {
     // So long that a lag of 100 ms is nothing beside it.
     (0..200).for_each(|_| outcome.tally.latency.record(5_000_000_000));
     (0..200).for_each(|_| outcome.tally.schedule_lag.record(100_000_000));
-    let report = |seconds| Report::new(&plan, &outcome, seconds);
-    assert_eq!(
-        (report(2.0).verdict, report(2.01).verdict, report(1.5).verdict),
-        (Verdict::Ok, Verdict::Ok, Verdict::Ok)
-    );
-    let late = report(2.5);
+    let mut report = |seconds, behind| {
+        outcome.tally.behind = Duration::from_millis(behind);
+        Report::new(&plan, &outcome, seconds)
+    };
+    assert_eq!(report(2.01, 10).verdict, Verdict::Ok, "less than 1 % of the time");
+    assert_eq!(report(2.5, 0).verdict, Verdict::Ok, "for which the server is the reason");
+    assert_eq!(report(1.5, 14).verdict, Verdict::Ok, "stopped before its time");
+    assert_eq!(report(1.5, 16).verdict, Verdict::Invalid, "with messages that should have left");
+    let late = report(2.5, 500);
     assert_eq!((late.verdict, late.rate, late.invalid[0].reason.as_str()), (Verdict::Invalid, 80.0, "rate"));
     assert!(words(&late).contains("rate: 80.0 per second left, 100 were asked for"), "{}", late.to_text());
     assert!("rate < 0.99 * target".parse::<Threshold>().unwrap().judge(&late).failed);

@@ -3,6 +3,7 @@
 //! What is counted as a message elsewhere is a connection here: sent when it begins to
 //! connect, received when its handshake is complete, lost if it never is. Latency counts
 //! from the time at which it was meant to connect, also if all members were still busy.
+//! The lag of the schedule does not contain that wait: it is the server's.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -26,6 +27,10 @@ pub struct Churn {
     stay: Duration,
     /// Members that are not connected.
     free: Vec<usize>,
+    /// No handshake may begin, since too many wait for the server.
+    held_up: bool,
+    /// The end of the last time in which the server kept anybody from connecting.
+    able: Time,
     /// What the connection under way of each member was meant for.
     stamps: Vec<Stamp>,
     /// Who leaves when, the first one first.
@@ -48,6 +53,8 @@ impl Churn {
             course: Course::default(),
             stay,
             free: (0..members).rev().collect(),
+            held_up: false,
+            able: Time::ZERO,
             stamps: vec![nothing; members],
             leaving: VecDeque::new(),
             under_way: 0,
@@ -62,26 +69,41 @@ impl Churn {
         self.course = course;
         self
     }
+
+    /// A handshake ended: there is room for the next.
+    fn handshake_ended(&mut self, now: Time) {
+        self.under_way -= 1;
+        if std::mem::take(&mut self.held_up) {
+            self.able = now;
+        }
+    }
+
+    fn has_left(&mut self, member: usize, now: Time) {
+        if self.free.is_empty() {
+            self.able = now;
+        }
+        self.free.push(member);
+    }
 }
 
 impl Scenario for Churn {
     fn opened(&mut self, member: usize, now: Time) {
-        self.under_way -= 1;
+        self.handshake_ended(now);
         if let Some(window) = &self.window {
             self.tally.count_received(window, self.stamps[member], true, now);
         }
         self.leaving.push_back((now + self.stay, member));
     }
 
-    fn gone(&mut self, member: usize) {
+    fn gone(&mut self, member: usize, now: Time) {
         self.leaving.retain(|&(_, leaving)| leaving != member);
-        self.free.push(member);
+        self.has_left(member, now);
     }
 
-    fn failed(&mut self, member: usize, _now: Time) {
-        self.under_way -= 1;
+    fn failed(&mut self, member: usize, now: Time) {
+        self.handshake_ended(now);
         self.tally.lost += 1;
-        self.free.push(member);
+        self.has_left(member, now);
     }
 
     fn start(&mut self, window: Window) {
@@ -91,8 +113,9 @@ impl Scenario for Churn {
 
     fn stop(&mut self, now: Time) {
         self.window = self.window.map(|window| window.until(now));
-        if let Some(schedule) = &mut self.schedule {
-            schedule.stop();
+        let due = self.schedule.as_mut().and_then(|schedule| schedule.stop(now));
+        if let Some(due) = due.filter(|_| !self.free.is_empty() && !self.held_up) {
+            self.tally.count_abandoned(due.max(self.able), now);
         }
     }
 
@@ -113,8 +136,12 @@ impl Scenario for Churn {
         self.under_way += 1;
         self.stamps[member] = Stamp { sender: 0, sequence: 0, intended, sent: now };
         self.tally.count_sent(&window, intended);
-        self.tally.count_lag(&window, intended, now);
+        self.tally.count_own_lag(&window, intended, self.able, now);
         Some(member)
+    }
+
+    fn held_up(&mut self) {
+        self.held_up = true;
     }
 
     fn next_leave(&mut self, now: Time) -> Option<(usize, Leave)> {
@@ -170,7 +197,7 @@ mod tests {
         assert_eq!(churn.next_connect(Time(TENTH)), Some(1));
         assert_eq!(churn.next_leave(Time(2 * TENTH - 1)), None);
         assert_eq!(churn.next_leave(Time(2 * TENTH)), Some((0, Leave::Close)));
-        churn.gone(0);
+        churn.gone(0, Time(2 * TENTH));
         assert_eq!(churn.next_connect(Time(2 * TENTH)), Some(0), "a place that is free again");
     }
 
@@ -181,12 +208,53 @@ mod tests {
         assert_eq!(churn.next_connect(Time(5 * TENTH)), None);
         churn.opened(0, Time(5 * TENTH));
         churn.next_leave(Time(7 * TENTH)).unwrap();
-        churn.gone(0);
+        churn.gone(0, Time(7 * TENTH));
         assert_eq!(churn.next_connect(Time(7 * TENTH)), Some(0), "meant for the first tenth");
         churn.opened(0, Time(8 * TENTH));
         let (latency, service) = (churn.tally.latency.quantiles(), churn.tally.service.quantiles());
         assert!((699_000.0..701_000.0).contains(&latency.unwrap().max), "{latency:?}");
         assert!((499_000.0..501_000.0).contains(&service.unwrap().max), "{service:?}");
+    }
+
+    #[test]
+    fn waiting_for_the_server_is_no_lag_of_the_schedule() {
+        let lag = |churn: &Churn| churn.tally.schedule_lag.quantiles().map(|lag| lag.max.round());
+        let mut churn = churn(1);
+        churn.next_connect(Time(0)).unwrap();
+        churn.opened(0, Time(TENTH));
+        churn.next_leave(Time(3 * TENTH)).unwrap();
+        churn.gone(0, Time(7 * TENTH));
+        // A tenth of a second of lag: that is how long the place was free before.
+        assert_eq!(churn.next_connect(Time(8 * TENTH)), Some(0), "meant for the first tenth");
+        assert!((99_000.0..101_000.0).contains(&lag(&churn).unwrap()), "{:?}", lag(&churn));
+        churn.failed(0, Time(20 * TENTH));
+        assert_eq!(churn.next_connect(Time(20 * TENTH)), Some(0), "long behind its time");
+        assert_eq!(churn.tally.behind, Duration::ZERO, "for that, the server had a place too late");
+        churn.failed(0, Time(21 * TENTH));
+        churn.next_connect(Time(25 * TENTH)).unwrap();
+        assert_eq!(churn.tally.behind, Duration::from_millis(400));
+    }
+
+    #[test]
+    fn waiting_for_handshakes_under_way_is_no_lag_either() {
+        let mut churn = churn(3);
+        churn.next_connect(Time(0)).unwrap();
+        churn.held_up();
+        churn.opened(0, Time(9 * TENTH));
+        churn.next_connect(Time(9 * TENTH)).unwrap();
+        let lag = churn.tally.schedule_lag.quantiles().unwrap();
+        assert!(lag.max < 1_000.0, "{lag:?}");
+        churn.held_up();
+        churn.stop(Time(50 * TENTH));
+        assert_eq!(churn.tally.behind, Duration::ZERO, "what is due could not leave");
+    }
+
+    #[test]
+    fn what_was_due_and_could_leave_is_behind_when_the_run_is_stopped() {
+        let mut churn = churn(3);
+        churn.next_connect(Time(0)).unwrap();
+        churn.stop(Time(6 * TENTH));
+        assert_eq!(churn.tally.behind, Duration::from_millis(500), "the second was meant for 100 ms");
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Scenario for Echo {
         self.live += 1;
     }
 
-    fn gone(&mut self, member: usize) {
+    fn gone(&mut self, member: usize, _now: Time) {
         self.members[member].live = false;
         self.live -= 1;
         self.outstanding -= self.members[member].outstanding();
@@ -120,8 +120,9 @@ impl Scenario for Echo {
 
     fn stop(&mut self, now: Time) {
         self.window = self.window.map(|window| window.until(now));
-        if let Some(schedule) = &mut self.schedule {
-            schedule.stop();
+        let due = self.schedule.as_mut().and_then(|schedule| schedule.stop(now));
+        if let Some(due) = due.filter(|_| self.live > 0) {
+            self.tally.count_abandoned(due, now);
         }
     }
 
@@ -272,6 +273,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_due_when_a_run_is_stopped_is_behind() {
+        let open = Pace::Open { rate: 10.0 };
+        let (mut late, _) = echo(open);
+        sends(&mut late, Time(350_001_000));
+        late.stop(Time(550_001_000));
+        assert_eq!(late.tally.behind, Duration::from_millis(150), "the fifth was meant for 400 ms");
+        let (mut in_time, _) = echo(open);
+        sends(&mut in_time, Time(350_001_000));
+        in_time.stop(Time(350_002_000));
+        assert_eq!(in_time.tally.behind, Duration::ZERO);
+        let (mut alone, _) = echo(open);
+        (0..2).for_each(|member| alone.gone(member, Time::ZERO));
+        alone.stop(Time(550_001_000));
+        assert_eq!(alone.tally.behind, Duration::ZERO, "nobody was there to send it");
+    }
+
+    #[test]
     fn each_fault_is_counted_as_what_it_is() {
         let (mut echo, payload) = echo(Pace::Open { rate: 10.0 });
         let sent: Vec<_> = sends(&mut echo, Time(999_000_000)).into_iter().filter(|&(member, _)| member == 0).collect();
@@ -292,9 +310,9 @@ mod tests {
     #[test]
     fn the_load_of_a_dead_connection_passes_to_a_live_one() {
         let (mut echo, _) = echo(Pace::Open { rate: 10.0 });
-        echo.gone(0);
+        echo.gone(0, Time::ZERO);
         assert!(sends(&mut echo, Time(400_000_000)).iter().all(|&(member, _)| member == 1));
-        echo.gone(1);
+        echo.gone(1, Time::ZERO);
         assert!(echo.sending_done(Time(400_000_000)) && echo.drained());
         assert_eq!(sends(&mut echo, Time(900_000_000)), []);
         assert_eq!(echo.finish().lost, 4, "unanswered when the connections ended");

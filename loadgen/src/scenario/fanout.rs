@@ -295,7 +295,7 @@ impl Scenario for Fanout {
         }
     }
 
-    fn gone(&mut self, member: usize) {
+    fn gone(&mut self, member: usize, _now: Time) {
         if self.stalls(member) {
             self.stalled_live -= 1;
             return;
@@ -333,8 +333,9 @@ impl Scenario for Fanout {
 
     fn stop(&mut self, now: Time) {
         self.window = self.window.map(|window| window.until(now));
-        if let Some(schedule) = &mut self.schedule {
-            schedule.stop();
+        let due = self.schedule.as_mut().and_then(|schedule| schedule.stop(now));
+        if let Some(due) = due.filter(|_| self.publishers_live > 0) {
+            self.tally.count_abandoned(due, now);
         }
     }
 

@@ -52,6 +52,14 @@ fn closed_loop_waits_until_every_subscriber_has_the_message() {
 }
 
 #[test]
+fn what_was_due_when_a_run_is_stopped_is_behind() {
+    let (mut fanout, _) = fanout(Pace::Open { rate: 10.0 });
+    sends(&mut fanout, SECOND / 4);
+    fanout.stop(Time(SECOND / 2));
+    assert_eq!(fanout.tally.behind, Duration::from_millis(200), "the fourth was meant for 300 ms");
+}
+
+#[test]
 fn open_loop_counts_latency_from_the_intended_publish() {
     let (mut fanout, payload) = fanout(Pace::Open { rate: 10.0 });
     // The worker was held up for 350 ms: four messages leave late, each with its own time.
@@ -96,7 +104,7 @@ fn a_subscriber_that_leaves_is_not_waited_for() {
     let first = sends(&mut fanout, 0);
     deliver(&mut fanout, &payload, 0, first[0]);
     turn(&mut fanout);
-    fanout.gone(1);
+    fanout.gone(1, Time::ZERO);
     assert_eq!(turn(&mut fanout), [0], "the publisher's worker is told");
     let second = sends(&mut fanout, 10);
     assert_eq!(second.len(), 1);
@@ -154,9 +162,9 @@ fn every_publisher_has_its_own_sequence() {
 fn nobody_left_to_send_or_to_receive_ends_the_sending() {
     let (mut fanout, _) = fanout(Pace::Open { rate: 5.0 });
     assert!(!fanout.sending_done(Time(0)));
-    fanout.gone(0);
+    fanout.gone(0, Time::ZERO);
     assert!(!fanout.sending_done(Time(0)));
-    fanout.gone(1);
+    fanout.gone(1, Time::ZERO);
     assert!(fanout.sending_done(Time(0)));
 }
 
@@ -195,7 +203,7 @@ fn nothing_is_expected_of_readers_that_stall_and_their_ends_are_counted() {
     assert!(!fanout.drained(), "the server may have something to tell the one that stalled");
     let end = Failure::ClosedByServer { code: Some(4008), reason: String::new() };
     assert!(fanout.expects_end(0, &end) && !fanout.expects_end(1, &end));
-    fanout.gone(0);
+    fanout.gone(0, Time::ZERO);
     assert!(fanout.drained());
     let tally = fanout.finish();
     assert_eq!((tally.sent, tally.received, tally.lost), (2, 2, 0));

@@ -85,7 +85,7 @@ impl Scenario for Idle {
         self.newest.push(member);
     }
 
-    fn gone(&mut self, member: usize) {
+    fn gone(&mut self, member: usize, _now: Time) {
         // Who was cut by the server stays away; who left may come again.
         match std::mem::replace(&mut self.states[member], State::Away) {
             State::Leaving => self.free.push(member),
@@ -207,11 +207,11 @@ mod tests {
     fn who_left_may_come_again_and_who_was_cut_does_not() {
         let mut idle = rise_and_fall();
         connect(&mut idle, Time(2 * SECOND - 1));
-        idle.gone(3);
+        idle.gone(3, Time::ZERO);
         let now = Time(2 * SECOND + SECOND / 2);
         let left: Vec<_> = std::iter::from_fn(|| idle.next_leave(now)).map(|(member, _)| member).collect();
         assert_eq!(left, [9, 8, 7, 6]);
-        left.iter().for_each(|&member| idle.gone(member));
+        left.iter().for_each(|&member| idle.gone(member, Time::ZERO));
         assert_eq!(idle.free, [9, 8, 7, 6]);
     }
 

@@ -56,7 +56,7 @@ pub trait Scenario: Send {
     fn opened(&mut self, member: usize, now: Time);
 
     /// The member's connection is over. Comes once after each `opened`.
-    fn gone(&mut self, member: usize);
+    fn gone(&mut self, member: usize, now: Time);
 
     /// The member's connection could not be opened.
     fn failed(&mut self, _member: usize, _now: Time) {}
@@ -93,6 +93,10 @@ pub trait Scenario: Send {
     fn next_connect(&mut self, _now: Time) -> Option<usize> {
         None
     }
+
+    /// No handshake may begin now, since as many as may wait for the server do. That lasts
+    /// until one of them ends: in [`Scenario::opened`] or in [`Scenario::failed`].
+    fn held_up(&mut self) {}
 
     /// A member whose connection is to end now. Asked until `None`.
     fn next_leave(&mut self, _now: Time) -> Option<(usize, Leave)> {

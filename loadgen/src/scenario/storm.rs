@@ -88,7 +88,7 @@ impl Scenario for Storm {
         }
     }
 
-    fn gone(&mut self, member: usize) {
+    fn gone(&mut self, member: usize, _now: Time) {
         self.is_live[member] = false;
         self.live -= 1;
     }
@@ -177,7 +177,7 @@ mod tests {
     fn cut_all(storm: &mut Storm, now: u64) -> Vec<usize> {
         std::iter::from_fn(|| {
             let (member, Leave::Cut) = storm.next_leave(Time(now))? else { panic!("closed in words") };
-            storm.gone(member);
+            storm.gone(member, Time::ZERO);
             Some(member)
         })
         .collect()

@@ -56,6 +56,7 @@ impl Worker {
         for _ in 0..CONNECTS_PER_TURN {
             if !self.setup.connector.admit() {
                 // A handshake that ends makes room, and a turn.
+                self.setup.scenario.held_up();
                 self.send_at = self.setup.scenario.wake_at().filter(|&at| at > now);
                 return;
             }
@@ -170,7 +171,7 @@ impl Worker {
         }
         if was_open {
             self.slots[member] = NO_SLOT;
-            self.setup.scenario.gone(member);
+            self.setup.scenario.gone(member, self.setup.clock.now());
         } else {
             self.setup.scenario.failed(member, self.setup.clock.now());
         }

@@ -1,7 +1,7 @@
 //! loadgen itself is held up: what it then says of its rate.
 #![allow(clippy::disallowed_methods)] // A stop of known length is what is tested.
 
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use crate::common::server;
 
-#[test]
-fn a_run_that_could_not_hold_its_rate_does_not_look_clean() {
+/// A run of 1,000 messages per second that stands still for 900 ms after the 400th, and
+/// is treated with `then` before it goes on.
+fn held_up(duration: &str, then: impl Fn(Pid)) -> (Value, Output) {
     let (sender, started) = mpsc::channel();
     let address = server(move |mut socket| {
         while let Ok(message) = socket.read() {
@@ -21,25 +22,43 @@ fn a_run_that_could_not_hold_its_rate_does_not_look_clean() {
         }
     });
     let child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
-        .args(["echo", &format!("ws://{address}/"), "-c", "1", "-R", "1000", "-d", "1s", "--json"])
+        .args(["echo", &format!("ws://{address}/"), "-c", "1", "-R", "1000", "-d", duration, "--json"])
         .args(["--fail-if", "rate < 0.99 * target"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let pid = Pid::from_child(&child);
-    // Half of its time loadgen does not run, and it is over before that goes on.
     (0..400).for_each(|_| started.recv_timeout(Duration::from_secs(20)).unwrap());
     kill_process(pid, Signal::STOP).unwrap();
     thread::sleep(Duration::from_millis(900));
+    then(pid);
     kill_process(pid, Signal::CONT).unwrap();
     let output = child.wait_with_output().unwrap();
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    (serde_json::from_slice(&output.stdout).unwrap(), output)
+}
+
+fn reasons(report: &Value) -> Vec<&str> {
+    report["invalid"].as_array().unwrap().iter().map(|invalid| invalid["reason"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_run_that_could_not_hold_its_rate_does_not_look_clean() {
+    // Half of its time loadgen does not run, and it is over before that goes on.
+    let (report, output) = held_up("1s", |_| ());
     let number = |name: &str| report[name].as_f64().unwrap();
     assert_eq!((number("sent"), number("received")), (1_000.0, 1_000.0), "{report}");
     // The last one left no sooner than 900 ms after the 400th.
     assert!(number("seconds") > 1.29 && number("rate") < 1_000.0 / 1.29, "{report}");
-    let reasons: Vec<_> = report["invalid"].as_array().unwrap().iter().map(|invalid| &invalid["reason"]).collect();
-    assert!(reasons.contains(&&Value::from("rate")), "{reasons:?}");
+    assert!(reasons(&report).contains(&"rate"), "{report}");
     assert!(report["thresholds"][0]["failed"].as_bool().unwrap(), "{report}");
+    assert_eq!(output.status.code(), Some(6), "{report}");
+}
+
+#[test]
+fn nor_does_one_that_is_interrupted_before_it_has_caught_up() {
+    let (report, output) = held_up("60s", |pid| kill_process(pid, Signal::INT).unwrap());
+    assert_eq!(report["interrupted"], true, "{report}");
+    // What was due may have left before loadgen heard of the interrupt: late.
+    assert!(reasons(&report).iter().any(|reason| ["rate", "schedule_lag"].contains(reason)), "{report}");
     assert_eq!(output.status.code(), Some(6), "{report}");
 }
