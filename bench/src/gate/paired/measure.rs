@@ -113,7 +113,7 @@ impl Rig {
     pub(crate) fn pair(&self, row: &Row, base: &Start, head: &Start, index: usize) -> io::Result<Pair> {
         let base_is_first = index.is_multiple_of(2);
         let (first, second) = if base_is_first { (base, head) } else { (head, base) };
-        let [first, second] = if row.quantities == [Quantity::Cpu] {
+        let [first, second] = if row.takes_turns() {
             self.in_turns(row, [first, second])?
         } else {
             [self.sample(row, first)?, self.sample(row, second)?]

@@ -7,8 +7,14 @@ use super::judge::Quantity;
 /// The server's address in a load's arguments.
 pub(crate) const ADDRESS: &str = "{address}";
 
-/// What all loads have: short, since many short pairs tell more than a few long ones.
-const USUAL: &[&str] = &["--duration", "2s", "--warm-up", "300ms", "--ramp", "20000", "--threads", "1"];
+/// What all loads have.
+const USUAL: &[&str] = &["--warm-up", "300ms", "--ramp", "20000", "--threads", "1"];
+
+/// How long messages are measured: short, since many short pairs tell more than a few long
+/// ones. Two servers that take turns have half of that each.
+const fn duration(takes_turns: bool) -> &'static str {
+    if takes_turns { "2s" } else { "1s" }
+}
 
 /// One load.
 #[derive(Clone, Serialize, Debug)]
@@ -21,8 +27,16 @@ pub(crate) struct Row {
 
 impl Row {
     fn new(name: &str, load: &str, quantities: &[Quantity]) -> Self {
-        let load = load.split_ascii_whitespace().chain(USUAL.iter().copied()).map(str::to_owned).collect();
-        Self { name: name.to_owned(), load, quantities: quantities.to_vec() }
+        let row = Self { name: name.to_owned(), load: Vec::new(), quantities: quantities.to_vec() };
+        let duration = ["--duration", duration(row.takes_turns())];
+        let load = load.split_ascii_whitespace().chain(USUAL.iter().copied()).chain(duration);
+        Self { load: load.map(str::to_owned).collect(), ..row }
+    }
+
+    /// Whether both servers run at the same time: the delays of one would contain the other's
+    /// turns.
+    pub(super) fn takes_turns(&self) -> bool {
+        self.quantities == [Quantity::Cpu]
     }
 
     /// A load in somebody's own words.
