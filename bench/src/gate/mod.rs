@@ -85,8 +85,8 @@ const EXAMPLES: &str = "Examples:
   bench gate --base main --quick
       Before a commit: instructions, allocations, bytes and calls.
   bench gate --base main --markdown gate.md
-      Before a merge: servers under load, too. 14 to 40 pairs of each load, about 20 s for one of
-      each, so 5 to 15 minutes beside the builds.
+      Before a merge: servers under load, too. 14 to 40 pairs of each load, about 17 s for one of
+      each, so 4 to 12 minutes beside the builds.
   bench gate --base-server 'node old.js {port}' --head-server 'node new.js {port}' \\
       --load 'echo ws://{address}/ -c 100 -d 1s --warm-up 300ms'
       Any other server.

@@ -27,7 +27,7 @@ use verdicts::{PAIRS, Pool, accused, bounds};
 /// What to record, and how much to draw from it.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Records so many pairs more of a server with itself, first of all. One of each load takes 25 s
+    /// Records so many pairs more of a server with itself, first of all. One of each load takes 17 s
     #[arg(long, value_name = "N", default_value_t = 0)]
     record: usize,
     /// The same with a slowdown. One of each takes 3 s
