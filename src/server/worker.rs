@@ -9,7 +9,8 @@ use crate::config::Config;
 use crate::connection::{Deadlines, QueueBounds, TlsSettings};
 use crate::dialect::{Routes, ServiceLimits};
 use crate::driver::clock::Clock;
-use crate::driver::epoll::{EventLoop, LoopSettings};
+use crate::driver::epoll;
+use crate::driver::event_loop::{LoopCore, LoopSettings};
 use crate::driver::listener::Listener;
 use crate::driver::machine;
 use crate::driver::mailbox::Post;
@@ -62,7 +63,7 @@ impl Worker {
             }
             // Made here, since its buffers are best on the memory of the core that uses them.
             let shard = Shard::new(shard_settings, process[index].clone(), clock.now());
-            EventLoop::new(shard, listeners, post, clock, loop_settings, process)?.run()
+            epoll::run(LoopCore::new(shard, listeners, post, clock, loop_settings, process))
         })?;
         Ok(Self { thread })
     }

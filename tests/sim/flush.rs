@@ -66,7 +66,7 @@ impl Host {
         }
     }
 
-    /// Sends replies that lie in the receive buffer; see `EventLoop::reply`.
+    /// Sends replies that lie in the receive buffer; see `EpollLoop::reply`.
     pub(crate) fn reply(&mut self, id: ConnectionId, client_id: ClientId, replies: Range<usize>, scene: &mut Scene) {
         let mut rest = &self.buffer[replies];
         if rest.is_empty() {
