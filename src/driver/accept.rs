@@ -1,7 +1,11 @@
 //! Taking connections in: from which listener, how many, and when not.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
 
 use super::event_loop::LoopCore;
 use super::listener::{Listener, Stream};
@@ -11,6 +15,10 @@ use crate::limits::{ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, SHARED_ACCEPT_LEAD, S
 use crate::proto::handshake::HandshakeError;
 use crate::shard::NotAccepted;
 use crate::time::Time;
+
+/// Listeners have this token and those below. No connection has: generations come round to
+/// it only after 2³² tenants of a slot that no table has.
+const FIRST_LISTENER: Token = Token(usize::MAX - 1);
 
 /// The loop's listeners, and whether connections are taken from them.
 pub(super) struct Acceptor {
@@ -42,15 +50,24 @@ impl Acceptor {
         Self { listeners: listeners.into_iter().map(listening).collect(), turn: 0, paused_until: None, refusals }
     }
 
-    /// The listeners, in the order of their numbers.
-    pub(super) fn listeners(&self) -> impl Iterator<Item = &Listener> {
-        self.listeners.iter().map(|listening| &listening.listener)
+    /// Has the kernel say when a listener has connections.
+    pub(super) fn register(&self, registry: &Registry) -> io::Result<()> {
+        for (n, listening) in self.listeners.iter().enumerate() {
+            let token = Token(FIRST_LISTENER.0 - n);
+            registry.register(&mut SourceFd(&listening.listener.as_raw_fd()), token, Interest::READABLE)?;
+        }
+        Ok(())
     }
 
-    /// The kernel says that a listener has connections.
-    pub(super) fn set_ready(&mut self, n: usize) {
-        if let Some(listening) = self.listeners.get_mut(n) {
-            listening.ready = true;
+    /// The kernel says that there are connections; whether the token is a listener's.
+    pub(super) fn take_event(&mut self, token: Token) -> bool {
+        let Some(n) = FIRST_LISTENER.0.checked_sub(token.0) else { return false };
+        match self.listeners.get_mut(n) {
+            Some(listening) => {
+                listening.ready = true;
+                true
+            }
+            None => false,
         }
     }
 
@@ -89,13 +106,6 @@ impl Acceptor {
         }
     }
 
-    /// Takes nothing in any more: gives up the listeners. Closing one that nobody else has
-    /// resets what the kernel has queued for it.
-    pub(super) fn close(&mut self) -> Vec<Listener> {
-        self.paused_until = None;
-        self.listeners.drain(..).map(|listening| listening.listener).collect()
-    }
-
     /// The next listener that may have connections, in turn.
     fn next(&mut self, now: Time) -> Option<usize> {
         let count = self.listeners.len();
@@ -110,6 +120,18 @@ impl Acceptor {
 }
 
 impl LoopCore {
+    /// Takes nothing in any more. What the kernel has queued for the listeners is reset by
+    /// this, unless a socket is open elsewhere too.
+    pub(super) fn close_listeners(&mut self, registry: &Registry) {
+        for listening in self.acceptor.listeners.drain(..) {
+            // A shared socket stays open elsewhere and would go on reporting. If this fails,
+            // its events belong to nobody.
+            let _ = registry.deregister(&mut SourceFd(&listening.listener.as_raw_fd()));
+        }
+        self.acceptor.paused_until = None;
+        self.shard.stats().accept_paused.set(0);
+    }
+
     /// How many connections may be taken in this turn; nothing while accepting pauses.
     pub(super) fn may_accept(&mut self, now: Time) -> Option<u64> {
         if self.acceptor.paused_until.is_some_and(|until| now < until) {
@@ -126,7 +148,7 @@ impl LoopCore {
         {
             *left -= 1;
             if !self.has_room() {
-                self.pause_accepting(now, "the connection table is full (limits.connections_max)");
+                self.pause_accepting(now, "the connection table is full (limits.connections_max; with io_uring also the limit of open files, for each shard)");
                 return None;
             }
             if self.lets_others_go_first(n, now) {

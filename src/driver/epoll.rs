@@ -1,7 +1,7 @@
 //! The event loop of one shard, by readiness: mio, edge-triggered.
 //!
 //! Owner: the shard's thread. Reads sockets into one buffer that all connections
-//! share, hands the bytes to the [`Shard`], and flushes what it has to say once at
+//! share, hands the bytes to the shard, and flushes what it has to say once at
 //! the end of each turn. Interest in writing is asked for only after a socket took
 //! less than it was given.
 
@@ -25,16 +25,14 @@ use crate::id::ConnectionId;
 use crate::limits::EVENTS_PER_TURN_MAX;
 use crate::time::Time;
 
-/// Tokens that are no connection's: generations come round to this one only after
-/// 2³² tenants of a slot that no table has.
+/// The mailbox's token. No connection has it, and no listener.
 const POST: Token = Token(usize::MAX);
-/// The others follow, downward.
-const FIRST_LISTENER: Token = Token(usize::MAX - 1);
 
-/// Serves a shard by epoll until it has drained. Belongs on the thread that the shard has.
-/// Errors are those of the selector itself.
-pub fn run(core: LoopCore) -> io::Result<()> {
-    EpollLoop::new(core)?.run()
+/// Serves a shard by epoll until it has drained, if it `may_run` once all is made. Belongs on
+/// the thread that the shard has. Errors are those of the selector itself.
+pub fn run(core: LoopCore, may_run: impl FnOnce() -> bool) -> io::Result<()> {
+    let event_loop = EpollLoop::new(core)?;
+    if may_run() { event_loop.run() } else { Ok(()) }
 }
 
 /// One shard with its sockets.
@@ -108,6 +106,7 @@ impl EventLoop for EpollLoop {
             sent_in: self.core.turn,
         };
         self.sockets[slot] = Some(socket);
+        self.core.shard.stats().sockets.add(1);
     }
 
     /// A slice of what is to be read, one buffer full for each; the rest stays on the list,
@@ -174,12 +173,7 @@ impl EventLoop for EpollLoop {
     }
 
     fn close_listeners(&mut self) {
-        for listener in self.core.acceptor.close() {
-            // A shared socket stays open elsewhere and would go on reporting. If this fails,
-            // its events belong to nobody.
-            let _ = self.poll.registry().deregister(&mut SourceFd(&listener.as_raw_fd()));
-        }
-        self.core.shard.stats().accept_paused.set(0);
+        self.core.close_listeners(self.poll.registry());
     }
 
     fn finish(&mut self) -> io::Result<()> {
@@ -200,9 +194,7 @@ impl EpollLoop {
         let core = &event_loop.core;
         let bell = core.post.descriptor().ok_or_else(|| io::Error::other("a shard's mailbox has a descriptor"))?;
         event_loop.register(bell.as_raw_fd(), POST)?;
-        for (n, listener) in core.acceptor.listeners().enumerate() {
-            event_loop.register(listener.as_raw_fd(), Token(FIRST_LISTENER.0 - n))?;
-        }
+        core.acceptor.register(event_loop.poll.registry())?;
         Ok(event_loop)
     }
 
@@ -213,9 +205,7 @@ impl EpollLoop {
     fn take_event(&mut self, event: &Event) {
         match event.token() {
             POST => self.core.post.reset(),
-            Token(token) if FIRST_LISTENER.0 - token < self.core.acceptor.len() as usize => {
-                self.core.acceptor.set_ready(FIRST_LISTENER.0 - token);
-            }
+            token if self.core.acceptor.take_event(token) => {}
             Token(token) => {
                 let id = ConnectionId::from_token(token);
                 let Some(socket) = socket_mut(&mut self.sockets, id) else { return };
@@ -309,6 +299,7 @@ impl EpollLoop {
                 let _ = socket.stream.set_linger(Some(Duration::ZERO));
             }
             drop(socket);
+            self.core.shard.stats().sockets.sub(1);
         }
         self.core.shard.remove(id);
         self.core.acceptor.resume();

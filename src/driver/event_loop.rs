@@ -1,7 +1,7 @@
 //! One turn of a loop, whatever waits for the sockets.
 //!
 //! Owner: the shard's thread. [`LoopCore`] is what all loops have: the shard, its mail, its
-//! listeners, the numbers of the process. [`EventLoop`] is what a backend adds, which is
+//! listeners, the numbers of the process. `EventLoop` is what a backend adds, which is
 //! the sockets alone; the order of a turn and its bounds are here, so that they are the
 //! same for all backends.
 

@@ -2,6 +2,7 @@
 //!
 //! * [`event_loop`]: a turn of a loop, whatever waits for the sockets
 //! * [`epoll`]: sockets of one shard, by readiness (mio)
+//! * [`uring`]: the same, by completion (io_uring)
 //! * [`mailbox`]: envelopes between threads, and who has to be woken for them
 //! * [`socket`], [`unix_socket`]: where to listen, socket options
 //! * [`listener`]: listening sockets of any kind
@@ -24,6 +25,7 @@ mod receive_buffer;
 mod slice;
 pub mod socket;
 pub mod unix_socket;
+pub mod uring;
 mod wait_flag;
 
 /// The atomics that `wait_flag` is built on, by this name so that a model checker can put
