@@ -335,6 +335,9 @@ pub struct ShardStats {
     /// Times that bytes came for a connection and no buffer was free, so that they had to wait
     /// (io_uring).
     pub receives_starved: Cell,
+    /// Times that so much had been received which was not wanted yet that connections were
+    /// asked for one buffer at a time (io_uring).
+    pub receives_narrowed: Cell,
     /// Gauge: 1 while accepting pauses, since descriptors or slots ran out.
     pub accept_paused: Cell,
     /// Times that accepting was paused.

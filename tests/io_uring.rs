@@ -92,6 +92,48 @@ fn who_does_not_read_the_replies_holds_no_buffer_and_loses_nothing() {
 }
 
 #[test]
+fn what_is_received_and_not_wanted_is_bounded_for_all_connections_together() {
+    const CLIENTS: usize = 200;
+    const MESSAGES: usize = 100;
+    const LONG: usize = 3_000;
+    // PARKED_BYTES_MAX, and what the buffers hold.
+    const KEPT_MAX: u64 = (4 + 2) * 1024 * 1024;
+    let Some(server) = server(|config| {
+        config.limits.kernel_send_bytes = Some(16 * 1024);
+        config.limits.reply_bytes_watermark = 1;
+    }) else {
+        return;
+    };
+    let mut clients: Vec<RawClient> = (0..CLIENTS).map(|_| server.raw_small("/echo")).collect();
+    let message = masked(0x82, &[7; LONG]);
+    let reply = unmasked(0x82, &[7; LONG]);
+    std::thread::scope(|scope| {
+        for client in &clients {
+            let mut sender = RawClient::new(client.0.try_clone().expect("a descriptor"));
+            let message = &message;
+            scope.spawn(move || (0..MESSAGES).for_each(|_| sender.send(message)));
+        }
+        server.wait_until("nobody is read", |server| {
+            server.sum(|stats| &stats.reading_pauses) >= CLIENTS as u64
+                && server.sum(|stats| &stats.receive_chunks) == 0
+        });
+        let kept = server.sum(|stats| &stats.input_memory_bytes);
+        assert!(kept <= KEPT_MAX, "{kept} bytes are kept");
+        assert!(server.sum(|stats| &stats.receives_narrowed) > 0, "the bound was not reached: {kept} bytes are kept");
+        // Who reads is served all the same.
+        let mut other = server.raw_open("/echo");
+        for _ in 0..MESSAGES {
+            other.send(&message);
+            other.expect(&reply);
+        }
+        for client in &mut clients {
+            (0..MESSAGES).for_each(|_| client.expect(&reply));
+        }
+    });
+    server.wait_until("nothing is kept", |server| server.sum(|stats| &stats.input_memory_bytes) == 0);
+}
+
+#[test]
 fn a_loop_with_nothing_to_do_does_not_turn() {
     let Some(server) = server(|_| ()) else { return };
     let mut client = server.raw_open("/echo");

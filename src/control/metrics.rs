@@ -39,7 +39,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
 type Number = (&'static str, &'static str, fn(&ShardStats) -> &Cell);
 
 /// Numbers that only grow; the text adds `_total` to their names.
-const COUNTERS: [Number; 35] = [
+const COUNTERS: [Number; 36] = [
     ("accepted", "Connections accepted", |s| &s.accepted),
     ("messages_received", "Whole messages received from clients", |s| &s.messages_in),
     ("received_bytes", "Bytes read from client sockets", |s| &s.bytes_in),
@@ -79,6 +79,11 @@ const COUNTERS: [Number; 35] = [
     ("receives_starved", "Times that bytes had to wait, since all receive buffers were full (io_uring)", |s| {
         &s.receives_starved
     }),
+    (
+        "receives_narrowed",
+        "Times that much was received and not wanted yet, so that less is asked for (io_uring)",
+        |s| &s.receives_narrowed,
+    ),
     ("drain_resets", "Connections reset because the time for going down was over", |s| &s.drain_resets),
     ("close_timeouts", "Connections reset because the peer did not end them in time after a Close", |s| {
         &s.close_timeouts

@@ -9,9 +9,11 @@
 //! * `buffers`: memory that the kernel fills with what comes
 //! * `sends`: sends that are carried out together, and the memory that they read
 //! * `socket`: what is under way for one connection
+//! * `parked`: input that has to wait
 //! * `receive`, `send`: from completions to the shard, and back
 
 mod buffers;
+mod parked;
 mod receive;
 mod ring;
 mod send;
@@ -32,6 +34,7 @@ use crate::id::ConnectionId;
 use crate::limits::EVENTS_PER_TURN_MAX;
 use crate::time::Time;
 use buffers::Buffers;
+use parked::ParkedTotal;
 use receive::{Received, Starved};
 use ring::{Completion, Operation, Ring};
 use sends::Sends;
@@ -91,6 +94,7 @@ struct UringLoop<'r> {
     inbox: ReadableList<Received>,
     /// Connections that found no buffer.
     starved: Starved,
+    parked: ParkedTotal,
     sends: Sends,
     /// The answer to [`Ring::install`].
     installed: Option<i32>,
@@ -174,6 +178,7 @@ impl<'r> UringLoop<'r> {
             sockets: Sockets::default(),
             inbox: ReadableList::default(),
             starved: Starved::default(),
+            parked: ParkedTotal::default(),
             sends: Sends::new(),
             installed: None,
         })

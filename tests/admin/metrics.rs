@@ -152,6 +152,7 @@ fn metrics_are_open_metrics_and_complete() {
         "publishes_refused",
         "reading_pauses",
         "received_bytes",
+        "receives_narrowed",
         "receives_starved",
         "reloads",
         "saved_received_bytes",

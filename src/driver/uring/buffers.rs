@@ -101,6 +101,9 @@ struct Buffer {
 }
 
 impl Buffers {
+    /// What the buffers of [`SMALL`] hold.
+    pub(super) const SMALL_BYTES: usize = SMALL_BUFFERS as usize * SMALL_BUFFER_BYTES;
+
     pub(super) fn new() -> Self {
         let groups = [Group::new(SMALL_BUFFERS, SMALL_BUFFER_BYTES), Group::new(BULK_BUFFERS, RECEIVE_BUFFER_BYTES)];
         Self { groups, held: 0 }

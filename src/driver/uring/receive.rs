@@ -4,7 +4,7 @@
 //! cannot be stopped within a moment, so a connection that brings much, or has not completed
 //! its handshake, is asked for one buffer at a time: then the shard decides before each
 //! whether it wants to read, as it does with epoll. What has come and is not wanted is
-//! copied, counted and kept, so that nobody pins the buffers that all need.
+//! [parked](super::parked).
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,10 +13,9 @@ use super::UringLoop;
 use super::buffers::{BULK, Chunk, SMALL};
 use super::ring::Completion;
 use super::sends::Source;
-use super::socket::{Parked, Receiving};
+use super::socket::Receiving;
 use crate::driver::slice::Slice;
 use crate::id::ConnectionId;
-use crate::limits::RECEIVE_BUFFER_BYTES;
 use crate::time::Time;
 
 /// Bytes in one receive from which on a connection brings much. Whoever sends short messages
@@ -149,41 +148,12 @@ impl UringLoop<'_> {
         len
     }
 
-    /// The same with what was parked, a part of it if it is long.
-    fn read_parked(&mut self, id: ConnectionId, now: Time) -> usize {
-        let wanted = self.core.shard.wants_read(id);
-        let Some(socket) = self.sockets.get_mut(id).filter(|socket| wanted && !socket.closing) else { return 0 };
-        let Some(parked) = &mut socket.parked else { return 0 };
-        let mut bytes = std::mem::take(&mut parked.bytes);
-        self.core.shard.stats().input_memory_bytes.sub(bytes.capacity() as u64);
-        if bytes.len() > RECEIVE_BUFFER_BYTES {
-            parked.bytes = bytes.split_off(RECEIVE_BUFFER_BYTES);
-            self.core.shard.stats().input_memory_bytes.add(parked.bytes.capacity() as u64);
-        }
-        let replies = self.core.shard.receive(id, &mut bytes, now);
-        if !replies.is_empty() {
-            self.core.shard.keep_replies(id, &bytes[replies]);
-        }
-        let is_newcomer = self.core.shard.is_newcomer(id);
-        let Some(socket) = self.sockets.get_mut(id) else { return bytes.len() };
-        socket.is_newcomer = is_newcomer;
-        if socket.parked.as_ref().is_some_and(|parked| !parked.bytes.is_empty()) {
-            self.inbox.push(Received::parked(id), is_newcomer);
-        } else if let Some(end) = socket.parked.take().and_then(|parked| parked.end) {
-            self.read_end(id, end, now);
-        } else {
-            self.receive_if_wanted(id);
-        }
-        bytes.len()
-    }
-
     /// Tells the shard that nothing more comes, or why not.
-    fn read_end(&mut self, id: ConnectionId, result: i32, now: Time) {
+    pub(super) fn read_end(&mut self, id: ConnectionId, result: i32, now: Time) {
         let Some(socket) = self.sockets.get_mut(id).filter(|socket| !socket.closing) else { return };
         socket.ended = true;
         if socket.parked.is_some() || !self.core.shard.wants_read(id) {
-            let Some(socket) = self.sockets.get_mut(id) else { return };
-            socket.parked.get_or_insert_default().end = Some(result);
+            self.park_end(id, result);
         } else if result == 0 {
             self.core.shard.peer_ended(id, now);
         } else {
@@ -191,33 +161,8 @@ impl UringLoop<'_> {
         }
     }
 
-    fn has_parked(&mut self, id: ConnectionId) -> bool {
-        self.sockets.get_mut(id).is_some_and(|socket| socket.parked.is_some())
-    }
-
-    /// Keeps what the shard does not want now, and asks for no more.
-    fn park(&mut self, id: ConnectionId, mut chunk: Chunk) {
-        if let Some(socket) = self.sockets.get_mut(id) {
-            let Parked { bytes, .. } = &mut **socket.parked.get_or_insert_default();
-            let before = bytes.capacity();
-            // As much as there is: it is not for long, and many may have some.
-            bytes.reserve_exact(chunk.len());
-            bytes.extend_from_slice(self.buffers.bytes_mut(&mut chunk));
-            self.core.shard.stats().input_memory_bytes.add((bytes.capacity() - before) as u64);
-        }
-        self.buffers.release(chunk);
-        self.stop_receiving(id);
-    }
-
-    /// Drops what was parked.
-    pub(super) fn unpark(&mut self, id: ConnectionId) {
-        if let Some(parked) = self.sockets.get_mut(id).and_then(|socket| socket.parked.take()) {
-            self.core.shard.stats().input_memory_bytes.sub(parked.bytes.capacity() as u64);
-        }
-    }
-
     /// Ends a receive that goes on by itself. What has come until then still arrives.
-    fn stop_receiving(&mut self, id: ConnectionId) {
+    pub(super) fn stop_receiving(&mut self, id: ConnectionId) {
         if let Some(socket) = self.sockets.get_mut(id)
             && socket.receiving == Receiving::All
         {
@@ -226,8 +171,17 @@ impl UringLoop<'_> {
         }
     }
 
+    /// The same for all connections. Who has more to bring is asked again when that is over.
+    pub(super) fn stop_receiving_for_all(&mut self) {
+        for slot in 0..self.sockets.slots() {
+            if let Some(id) = self.sockets.tenant(slot) {
+                self.stop_receiving(id);
+            }
+        }
+    }
+
     /// Asks for what comes next, unless the shard says later when it wants it.
-    fn receive_if_wanted(&mut self, id: ConnectionId) {
+    pub(super) fn receive_if_wanted(&mut self, id: ConnectionId) {
         // Whether a handshake may go on is asked when something has come for it.
         let is_newcomer = self.sockets.get_mut(id).is_some_and(|socket| socket.is_newcomer);
         if is_newcomer || self.core.shard.wants_read(id) {
@@ -244,7 +198,7 @@ impl UringLoop<'_> {
         if socket.brings_much {
             socket.receiving = Receiving::Once;
             self.ring.receive_once(id, BULK);
-        } else if socket.is_newcomer {
+        } else if socket.is_newcomer || self.parked.is_high() {
             socket.receiving = Receiving::Once;
             self.ring.receive_once(id, SMALL);
         } else {

@@ -2,6 +2,7 @@
 //!
 //! Owner: the loop.
 
+use super::parked::Parked;
 use crate::id::ConnectionId;
 
 /// Whether the kernel receives for a connection.
@@ -15,14 +16,6 @@ pub(super) enum Receiving {
     All,
     /// The same, until it has taken notice that it is to stop.
     Stopping,
-}
-
-/// Input that the shard does not want yet, and that was received before that was known.
-#[derive(Default, Debug)]
-pub(super) struct Parked {
-    pub(super) bytes: Vec<u8>,
-    /// What comes behind it: the end (0), or an error's number, negative.
-    pub(super) end: Option<i32>,
 }
 
 #[derive(Debug)]
@@ -39,6 +32,7 @@ pub(super) struct Socket {
     pub(super) ended: bool,
     /// It is closed as soon as nothing is under way for it any more.
     pub(super) closing: bool,
+    /// What it has brought and is not wanted yet.
     pub(super) parked: Option<Box<Parked>>,
     /// The last submission with a send to it.
     pub(super) submission: Option<u32>,
@@ -84,6 +78,16 @@ impl Sockets {
     /// Nothing, if the slot has another tenant by now.
     pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Socket> {
         self.0.get_mut(id.slot as usize)?.as_mut().filter(|socket| socket.id == id)
+    }
+
+    /// Slots that have ever been in use; the tenants of the others are to come.
+    pub(super) fn slots(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Who has a slot.
+    pub(super) fn tenant(&self, slot: usize) -> Option<ConnectionId> {
+        self.0.get(slot)?.as_ref().map(|socket| socket.id)
     }
 
     pub(super) fn remove(&mut self, id: ConnectionId) {
