@@ -326,6 +326,18 @@ pub struct ShardStats {
     pub tls_plaintext_refused: Cell,
     /// TLS streams that ended without close_notify: what the peer said may be cut.
     pub tls_truncated: Cell,
+    /// Gauge: sockets of connections that are open, those included that wait for what is
+    /// under way in the kernel before they close.
+    pub sockets: Cell,
+    /// Gauge: parts of the buffers that the kernel fills which hold something unread
+    /// (io_uring).
+    pub receive_chunks: Cell,
+    /// Times that bytes came for a connection and no buffer was free, so that they had to wait
+    /// (io_uring).
+    pub receives_starved: Cell,
+    /// Times that so much had been received which was not wanted yet that connections were
+    /// asked for one buffer at a time (io_uring).
+    pub receives_narrowed: Cell,
     /// Gauge: 1 while accepting pauses, since descriptors or slots ran out.
     pub accept_paused: Cell,
     /// Times that accepting was paused.

@@ -334,6 +334,16 @@ impl<S: Session> TlsStream<S> {
         }
     }
 
+    /// Takes ciphertext back that was sent as far as was said, and was not: it comes before
+    /// all that is to be sent.
+    pub fn give_back(&mut self, bytes: &[u8], pool: &mut BufferPool) {
+        let mut outgoing = pool.take(bytes.len() + self.unsent().len());
+        outgoing.extend_from_slice(bytes);
+        outgoing.extend_from_slice(self.unsent());
+        self.sent = 0;
+        pool.put(std::mem::replace(&mut self.outgoing, outgoing));
+    }
+
     /// Gives buffers back; the stream is over.
     pub fn release(&mut self, pool: &mut BufferPool) {
         self.end = End::Failed;

@@ -22,7 +22,8 @@ fn the_start_line_names_what_runs_where() {
     }
     assert_ne!(program.clients, program.admin);
     assert!(program.start_line.contains("INFO") && program.start_line.contains(" shards=3 "), "{}", program.start_line);
-    assert!(program.start_line.contains("epoll"), "{}", program.start_line);
+    let io = format!("io=\"{}\"", common::io().word());
+    assert!(program.start_line.contains(&io), "{}", program.start_line);
     for address in [program.clients, program.admin] {
         let mut client = RawClient::connect(address);
         client.send(format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes());

@@ -116,9 +116,9 @@ fn key_origins_and_rights_change_and_who_is_connected_stays() {
 #[test]
 fn an_option_that_needs_a_restart_is_named_and_stays_as_it_was() {
     let gateway = Gateway::start(&with_key(KEY, ""));
-    let text = with_key(OTHER_KEY, "io = \"epoll\"\n[limits]\nplain_message_bytes_max = 10\n");
-    let line = gateway.reload(&text, "io = \"epoll\"");
-    assert!(line.contains("WARN") && line.contains("restart") && line.contains(" line 1)"), "{line}");
+    let text = with_key(OTHER_KEY, "[limits]\nhandshake_bytes_max = 9000\nplain_message_bytes_max = 10\n");
+    let line = gateway.reload(&text, "limits.handshake_bytes_max = 9000");
+    assert!(line.contains("WARN") && line.contains("restart") && line.contains(" line 2)"), "{line}");
     let line = gateway.program.wait_for_line("limits.plain_message_bytes_max = 10");
     assert!(line.contains("WARN") && line.contains("restart"), "{line}");
     let line = gateway.program.wait_for_line("configuration read again");

@@ -116,6 +116,7 @@ fn new_certificates_are_for_new_connections_and_old_ones_stay_until_all_are_good
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         admin: ([127, 0, 0, 1], 0).into(),
         shards: 2,
+        io: common::io(),
         ..Config::default()
     };
     let server = TestServer::start_with(Config {

@@ -45,15 +45,17 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
     let mode = values.word("mode", Mode::from_word).expect("mode has no auto");
     let development = mode == Mode::Development;
     let anonymous = values.list("security.anonymous");
+    let shards = values.whole_or("shards", machine.parallelism as u64);
+    let io = values.word("io", Io::from_word).unwrap_or(Io::Epoll);
     Config {
         mode,
         listen: values.listeners("listen"),
         admin: values.address("admin"),
-        shards: values.whole_or("shards", machine.parallelism as u64),
-        io: values.word("io", Io::from_word).unwrap_or(Io::Epoll),
+        shards,
+        io,
         log: values.word("log", LogLevel::from_word).expect("log has no auto"),
         limits: Limits {
-            connections_max: values.whole_or("limits.connections_max", connections_auto(machine)),
+            connections_max: values.whole_or("limits.connections_max", connections_auto(machine, io, shards)),
             handshake_bytes_max: values.whole("limits.handshake_bytes_max"),
             queue_bytes_max: values.whole("limits.queue_bytes_max"),
             reply_bytes_watermark: values.whole("limits.reply_bytes_watermark"),
@@ -125,8 +127,14 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
     }
 }
 
-fn connections_auto(machine: &Machine) -> u64 {
-    machine.files_max.map_or(u64::MAX, |files| files.saturating_sub(FILES_HEADROOM).max(files / 2))
+fn connections_auto(machine: &Machine, io: Io, shards: usize) -> u64 {
+    let Some(files) = machine.files_max else { return u64::MAX };
+    match io {
+        Io::Epoll => files.saturating_sub(FILES_HEADROOM).max(files / 2),
+        // Its sockets are in the rings, each of which holds as many as a process may open
+        // files.
+        Io::IoUring => files.saturating_mul(shards as u64),
+    }
 }
 
 /// Nobody has to notice that a gateway for one machine goes. Elsewhere "auto" leaves the

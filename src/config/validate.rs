@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::net::SocketAddr;
 
-use super::choice::{Io, Mode};
+use super::choice::Mode;
 use super::error::ConfigError;
 use super::layers::{Entry, FILE_DEFAULT, Layers, Source};
 use super::value::Value;
@@ -12,7 +12,6 @@ use crate::address::ListenAddress;
 
 /// Refuses what does not go together.
 pub(super) fn validate(layers: &Layers) -> Result<(), ConfigError> {
-    refuse_io_uring(layers.entry("io"))?;
     refuse_one_address_for_two(layers)?;
     refuse_watermark_above_queue(layers)?;
     refuse_drain_beyond_deadline(layers)?;
@@ -21,13 +20,6 @@ pub(super) fn validate(layers: &Layers) -> Result<(), ConfigError> {
     } else {
         refuse_exposed_development(layers)
     }
-}
-
-fn refuse_io_uring(io: &Entry) -> Result<(), ConfigError> {
-    if io.value == Value::Word(Io::IoUring.word()) {
-        return Err(refusal(io, "\"auto\" or \"epoll\"; this version has no io_uring backend"));
-    }
-    Ok(())
 }
 
 fn refuse_one_address_for_two(layers: &Layers) -> Result<(), ConfigError> {

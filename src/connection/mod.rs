@@ -214,6 +214,11 @@ impl Connection {
         self.outbound.prepend(frames, pool);
     }
 
+    /// Queues published bytes from `start` on before all that is queued.
+    pub fn give_back_batch(&mut self, batch: Rc<Batch>, start: usize, pool: &mut OutboundPool) {
+        self.outbound.prepend_shared(batch, start, pool);
+    }
+
     /// A reply with a payload that permessage-deflate has compressed.
     pub fn reply_compressed(&mut self, kind: MessageKind, payload: &[u8], pool: &mut OutboundPool) {
         self.outbound.append_compressed(kind.opcode(), payload, pool);

@@ -151,6 +151,16 @@ impl Outbound {
         queue.private_bytes += bytes.len();
     }
 
+    /// The same with the bytes of a batch from `start` on.
+    pub(super) fn prepend_shared(&mut self, batch: Rc<Batch>, start: usize, pool: &mut OutboundPool) {
+        batch.retain(&pool.retained);
+        let queue = self.queue(pool);
+        debug_assert_eq!(queue.first_sent, 0);
+        let end = batch.as_bytes().len();
+        queue.bytes += end - start;
+        queue.segments.push_front(Segment::Shared { batch, start, end });
+    }
+
     /// Queues a compressed message for this peer alone.
     pub(super) fn append_compressed(&mut self, opcode: OpCode, payload: &[u8], pool: &mut OutboundPool) {
         self.append_with(payload.len(), pool, |out| frame::append_server_compressed(out, opcode, payload));

@@ -212,4 +212,11 @@ impl Connection {
             pool.count_ciphertext(&mut tls.stream, |stream, buffers| stream.sent(n, buffers));
         }
     }
+
+    /// The transport did not take ciphertext after all of which it was said that it had.
+    pub fn give_back_ciphertext(&mut self, bytes: &[u8], pool: &mut OutboundPool) {
+        if let Transport::Tls(tls) = &mut self.transport {
+            pool.count_ciphertext(&mut tls.stream, |stream, buffers| stream.give_back(bytes, buffers));
+        }
+    }
 }

@@ -39,7 +39,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
 type Number = (&'static str, &'static str, fn(&ShardStats) -> &Cell);
 
 /// Numbers that only grow; the text adds `_total` to their names.
-const COUNTERS: [Number; 34] = [
+const COUNTERS: [Number; 36] = [
     ("accepted", "Connections accepted", |s| &s.accepted),
     ("messages_received", "Whole messages received from clients", |s| &s.messages_in),
     ("received_bytes", "Bytes read from client sockets", |s| &s.bytes_in),
@@ -76,6 +76,14 @@ const COUNTERS: [Number; 34] = [
         &s.proxy_headers_too_long
     }),
     ("accept_pauses", "Times that accepting paused for want of descriptors or room", |s| &s.accept_pauses),
+    ("receives_starved", "Times that bytes had to wait, since all receive buffers were full (io_uring)", |s| {
+        &s.receives_starved
+    }),
+    (
+        "receives_narrowed",
+        "Times that much was received and not wanted yet, so that less is asked for (io_uring)",
+        |s| &s.receives_narrowed,
+    ),
     ("drain_resets", "Connections reset because the time for going down was over", |s| &s.drain_resets),
     ("close_timeouts", "Connections reset because the peer did not end them in time after a Close", |s| {
         &s.close_timeouts
@@ -85,7 +93,7 @@ const COUNTERS: [Number; 34] = [
 ];
 
 /// Numbers that go up and down.
-const GAUGES: [Number; 15] = [
+const GAUGES: [Number; 17] = [
     ("connections", "Connections open, in any state", |s| &s.connections),
     ("topics", "Topics in the table, those without subscribers included", |s| &s.topics),
     ("subscriptions", "Subscriptions of clients", |s| &s.subscriptions),
@@ -108,6 +116,8 @@ const GAUGES: [Number; 15] = [
         &s.drain_phase
     }),
     ("drain_left", "Connections that have not been told to go, once that has begun", |s| &s.drain_left),
+    ("sockets", "Sockets of connections that are open, those included that are about to close", |s| &s.sockets),
+    ("receive_chunks", "Parts of receive buffers with something unread (io_uring)", |s| &s.receive_chunks),
     ("accept_paused", "1 while accepting pauses for want of descriptors or room", |s| &s.accept_paused),
 ];
 

@@ -14,6 +14,17 @@ pub fn raise_descriptor_limit() -> u64 {
     limit.current.unwrap_or(u64::MAX)
 }
 
+/// The limit of open descriptors that is in force.
+pub fn descriptor_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Who may not use io_uring, as `kernel.io_uring_disabled` has it: "0" is nobody, "1" those
+/// without rights of their own, "2" everybody. Nothing where the system has no such rule.
+pub fn io_uring_disabled() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok().map(|level| level.trim().to_owned())
+}
+
 /// The processors that this process may use, in ascending order.
 pub fn processors() -> Vec<usize> {
     let Ok(set) = sched_getaffinity(None) else { return Vec::new() };

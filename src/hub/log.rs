@@ -217,6 +217,11 @@ impl Hub {
         self.log_bytes
     }
 
+    /// Takes a batch back from somebody who has kept it, perhaps for longer than the log.
+    pub fn put_batch(&mut self, batch: Rc<Batch>) {
+        self.batches.put(batch);
+    }
+
     /// Whether [`Hub::next_delivery`] has something to do.
     pub fn has_deliveries(&self) -> bool {
         !self.dirty.is_empty()

@@ -14,16 +14,17 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use tokio::sync::Notify;
 
 use crate::address::ListenAddress;
 use crate::admission::{Admission, AdmissionSettings};
-use crate::config::Config;
+use crate::config::{Config, Io};
 use crate::control::{Control, ControlSettings, DrainPlan};
 use crate::driver::clock::Clock;
-use crate::driver::mailbox;
 use crate::driver::socket::{BoundListeners, SocketOptions};
 use crate::driver::unix_socket::SocketFile;
+use crate::driver::{machine, mailbox, uring};
 use crate::hub::HubSettings;
 use crate::id::ShardId;
 use crate::stats::{ProcessStats, ShardStats};
@@ -54,6 +55,9 @@ pub enum StartError {
     /// Certificates or keys cannot be used.
     #[error("cannot serve TLS (tls.certificates): {0}")]
     Tls(#[from] TlsError),
+    /// The kernel, or who rules over it, refuses io_uring.
+    #[error("cannot use io_uring (io = \"io_uring\"): {0}; {hint}, or start with --io epoll", hint = io_uring_hint(.0))]
+    IoUring(io::Error),
     /// The system refused a thread, a descriptor or random numbers.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -65,6 +69,25 @@ fn hint(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => "; ports below 1024 need a capability, or choose a higher one",
         io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
         _ => "",
+    }
+}
+
+/// What lets a process use io_uring.
+fn io_uring_hint(error: &io::Error) -> String {
+    const SECCOMP: &str =
+        "a container's seccomp profile must allow io_uring_setup, io_uring_enter and io_uring_register";
+    match Errno::from_io_error(error) {
+        Some(Errno::PERM | Errno::ACCESS) => match machine::io_uring_disabled() {
+            Some(level) if level != "0" => {
+                format!("sysctl kernel.io_uring_disabled is {level}: set it to 0")
+            }
+            _ => SECCOMP.to_owned(),
+        },
+        Some(Errno::NOSYS) => format!("the kernel must have it (CONFIG_IO_URING), and {SECCOMP}"),
+        Some(Errno::INVAL) => "it takes Linux 6.12 or newer".to_owned(),
+        Some(Errno::NOMEM) => "give the process more memory to lock (ulimit -l)".to_owned(),
+        Some(Errno::MFILE) => "give the process more open files (ulimit -n)".to_owned(),
+        _ => "see the log of the kernel".to_owned(),
     }
 }
 
@@ -92,6 +115,10 @@ impl Server {
 
     /// Starts a gateway.
     pub fn start(config: &Config) -> Result<Self, StartError> {
+        if config.io == Io::IoUring {
+            // Before anything else is begun.
+            uring::probe().map_err(StartError::IoUring)?;
+        }
         let certificates = Certificates::load(&config.tls)?.map(Arc::new);
         let tls = certificates.clone().map(|certificates| tls::settings(&config.tls, certificates)).transpose()?;
         let admin_failed = |error| StartError::Bind { key: "admin", address: config.admin.into(), error };
@@ -155,7 +182,15 @@ impl Server {
                 let hub = HubSettings { shard: ShardId(index as u16), ..hub.clone() };
                 Worker::start(config, hub, common.clone(), listeners, post)
             })
-            .collect::<io::Result<Vec<_>>>()?;
+            .collect::<io::Result<Vec<_>>>();
+        let workers = match workers {
+            Ok(workers) => workers,
+            Err(error) => {
+                control.stop();
+                return Err(if config.io == Io::IoUring { StartError::IoUring(error) } else { error.into() });
+            }
+        };
+        workers.iter().for_each(Worker::begin);
         Ok(Self {
             clients: addresses,
             admin: admin_address,

@@ -1,18 +1,20 @@
 //! The thread of one shard.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::{Builder, JoinHandle};
 
 use crate::admission::Admission;
-use crate::config::Config;
+use crate::config::{Config, Io};
 use crate::connection::{Deadlines, QueueBounds, TlsSettings};
 use crate::dialect::{Routes, ServiceLimits};
 use crate::driver::clock::Clock;
-use crate::driver::epoll::{EventLoop, LoopSettings};
+use crate::driver::epoll;
+use crate::driver::event_loop::{LoopCore, LoopSettings};
 use crate::driver::listener::Listener;
 use crate::driver::machine;
 use crate::driver::mailbox::Post;
+use crate::driver::uring;
 use crate::hub::HubSettings;
 use crate::origin::OriginPolicy;
 use crate::proto::compression::CompressionSettings;
@@ -20,9 +22,11 @@ use crate::proto::extension::Takeover;
 use crate::shard::{Shard, ShardSettings};
 use crate::stats::ShardStats;
 
-/// A shard's thread.
+/// A shard's thread. It has all that it needs, and begins when it is told; it ends when this
+/// is dropped before.
 pub(super) struct Worker {
     thread: JoinHandle<io::Result<()>>,
+    begin: mpsc::Sender<()>,
 }
 
 /// What all shards have in common beside numbers.
@@ -37,6 +41,7 @@ pub(super) struct Common {
 }
 
 impl Worker {
+    /// Makes a shard and its loop, on a thread of its own. Errors are the system's.
     pub(super) fn start(
         config: &Config,
         hub: HubSettings,
@@ -53,7 +58,10 @@ impl Worker {
             connections_max: config.limits.connections_max as u64,
             queue_bytes_total_max: config.limits.queue_bytes_total_max as u64,
         };
+        let (io, connections_max) = (config.io, shard_settings.connections_max);
         let processor = processor_of(index, shards);
+        let (made, is_made) = mpsc::channel();
+        let (begin, may_begin) = mpsc::channel();
         let thread = Builder::new().name(format!("shard-{index}")).spawn(move || {
             if let Some(processor) = processor
                 && let Err(error) = machine::pin_thread(processor)
@@ -62,9 +70,26 @@ impl Worker {
             }
             // Made here, since its buffers are best on the memory of the core that uses them.
             let shard = Shard::new(shard_settings, process[index].clone(), clock.now());
-            EventLoop::new(shard, listeners, post, clock, loop_settings, process)?.run()
+            let core = LoopCore::new(shard, listeners, post, clock, loop_settings, process);
+            let may_run = || made.send(()).is_ok() && may_begin.recv().is_ok();
+            match io {
+                Io::Epoll => epoll::run(core, may_run),
+                Io::IoUring => uring::run(core, connections_max, may_run),
+            }
         })?;
-        Ok(Self { thread })
+        let worker = Self { thread, begin };
+        // If not, the thread has ended.
+        if is_made.recv().is_ok() {
+            Ok(worker)
+        } else {
+            Err(worker.wait().err().unwrap_or_else(|| io::Error::other("a shard's thread ended")))
+        }
+    }
+
+    /// Lets it begin.
+    pub(super) fn begin(&self) {
+        // If it has ended, waiting for it says why.
+        let _ = self.begin.send(());
     }
 
     pub(super) fn wait(self) -> io::Result<()> {
@@ -79,10 +104,20 @@ fn processor_of(index: usize, shards: usize) -> Option<usize> {
     if shards > 1 && shards <= processors.len() { processors.get(index).copied() } else { None }
 }
 
+/// Connections of one shard. A ring has at most as many direct descriptors as a process may
+/// open files, but they are no such files: each shard has as many.
+fn connections_max(config: &Config) -> usize {
+    let of_ring = || machine::descriptor_limit().min(uring::DESCRIPTORS_MAX as u64) as usize;
+    match config.io {
+        Io::Epoll => config.limits.connections_max,
+        Io::IoUring => config.limits.connections_max.min(of_ring()),
+    }
+}
+
 fn shard_settings(config: &Config, hub: HubSettings, common: Common) -> ShardSettings {
     ShardSettings {
         hub,
-        connections_max: config.limits.connections_max,
+        connections_max: connections_max(config),
         handshake_bytes_max: config.limits.handshake_bytes_max,
         frame_bytes_max: config.limits.frame_bytes_max,
         fragments_max: config.limits.fragments_max,

@@ -18,12 +18,32 @@ use tungstenite::handshake::client::Request;
 use tungstenite::stream::MaybeTlsStream;
 use tungstenite::{ClientRequestBuilder, Message, WebSocket};
 use wsgate::address::ListenAddress;
-use wsgate::config::Config;
+use wsgate::config::{Config, Io};
 use wsgate::server::Server;
 use wsgate::stats::{Cell, CloseReason, ShardStats};
 
 /// How long anything may take before a test fails instead of hanging.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The variable that says with which backend gateways are tested: the program's own.
+pub const IO_VARIABLE: &str = "WSGATE_IO";
+
+/// The backend that gateways are tested with.
+pub fn io() -> Io {
+    let Ok(word) = std::env::var(IO_VARIABLE) else { return Io::Epoll };
+    Io::from_word(&word).unwrap_or_else(|| panic!("{IO_VARIABLE} is {word:?}, not one of {:?}", Io::WORDS))
+}
+
+/// All backends that this machine has. With CI=true it has all.
+pub fn backends() -> Vec<Io> {
+    let mut backends = vec![Io::Epoll];
+    match wsgate::driver::uring::probe() {
+        Ok(()) => backends.push(Io::IoUring),
+        Err(error) if std::env::var("CI").is_ok_and(|value| value == "true") => panic!("no io_uring: {error}"),
+        Err(error) => eprintln!("io_uring is left out: {error}"),
+    }
+    backends
+}
 
 /// A gateway on free ports of its own, gone when dropped.
 pub struct TestServer {
@@ -41,7 +61,7 @@ impl TestServer {
 
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut config = Config { listen: vec![any.into()], admin: any, shards: 2, ..Config::default() };
+        let mut config = Config { listen: vec![any.into()], admin: any, shards: 2, io: io(), ..Config::default() };
         config.drain.deadline = Duration::from_secs(2);
         change(&mut config);
         Self::start_with(config)

@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver};
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{PATIENCE, RawClient, wait_until};
+use super::{IO_VARIABLE, PATIENCE, RawClient, wait_until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_wsgate");
 /// Free ports, whatever else runs.
@@ -182,13 +182,14 @@ fn run_command(command: &mut Command, arguments: &[&str]) -> Output {
     child.wait_with_output().expect("its output is text for a pipe")
 }
 
-/// Nothing of the surroundings reaches the program: no file, no variable.
+/// Nothing of the surroundings reaches the program, no file and no variable, but the backend
+/// that is tested.
 fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     command.current_dir(Path::new(env!("CARGO_TARGET_TMPDIR"))).stdin(Stdio::null()).stdout(Stdio::piped());
     const OURS: [&str; 4] = ["WSGATE_", "LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_"];
     for (name, _) in std::env::vars_os() {
-        if OURS.iter().any(|ours| name.as_encoded_bytes().starts_with(ours.as_bytes())) {
+        if name != IO_VARIABLE && OURS.iter().any(|ours| name.as_encoded_bytes().starts_with(ours.as_bytes())) {
             command.env_remove(name);
         }
     }

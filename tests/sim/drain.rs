@@ -1,4 +1,4 @@
-//! A host's part in going down: its listener and the time; see `driver::epoll::drain`.
+//! A host's part in going down: its listener and the time; see `driver::drain`.
 
 use std::time::Duration;
 

@@ -20,15 +20,20 @@ impl Host {
             let next = self.shard.next_flush(scene.now);
             self.count_published(scene.early[self.index], self.stats.published.get() - published, scene);
             let Some(id) = next else { break };
-            self.flush_one(id, scene);
+            if scene.plan.lends {
+                self.lend_one(id, scene);
+            } else {
+                self.flush_one(id, scene);
+            }
         }
+        self.offer_lent(scene);
         if !self.shard.has_flushes() {
             self.published_bytes = 0;
         }
     }
 
     /// Does what the shard wants of a connection's transport.
-    fn flush_one(&mut self, id: ConnectionId, scene: &mut Scene) {
+    pub(crate) fn flush_one(&mut self, id: ConnectionId, scene: &mut Scene) {
         let Some(client_id) = self.client_of(id) else { panic!("{id:?} is to be flushed and is gone") };
         loop {
             let gathered;
@@ -66,7 +71,7 @@ impl Host {
         }
     }
 
-    /// Sends replies that lie in the receive buffer; see `EventLoop::reply`.
+    /// Sends replies that lie in the receive buffer; see `EpollLoop::reply`.
     pub(crate) fn reply(&mut self, id: ConnectionId, client_id: ClientId, replies: Range<usize>, scene: &mut Scene) {
         let mut rest = &self.buffer[replies];
         if rest.is_empty() {
@@ -92,7 +97,7 @@ impl Host {
         self.wait_writable(id, client_id, scene);
     }
 
-    fn wait_writable(&mut self, id: ConnectionId, client: ClientId, scene: &mut Scene) {
+    pub(crate) fn wait_writable(&mut self, id: ConnectionId, client: ClientId, scene: &mut Scene) {
         self.shard.blocked(id);
         let client = &mut scene.clients[client];
         client.was_blocked = true;
@@ -123,7 +128,7 @@ impl Host {
 }
 
 /// Offers bytes to a transport, which may take a part of them, nothing, or be broken.
-fn offer(scene: &mut Scene, client: ClientId, bytes: &[u8]) -> Transfer {
+pub(crate) fn offer(scene: &mut Scene, client: ClientId, bytes: &[u8]) -> Transfer {
     assert!(!bytes.is_empty(), "nothing is sent");
     let most = if scene.plan.partial_writes && scene.rng.u32(0..4) == 0 {
         scene.trace.count("partial write", 1);

@@ -17,6 +17,7 @@ use wsgate::stats::ShardStats;
 use wsgate::time::Time;
 
 use crate::client::ClientId;
+use crate::lending::Lent;
 use crate::network::{ClientEnd, Transfer};
 use crate::scene::Scene;
 
@@ -52,6 +53,8 @@ pub(crate) struct Host {
     pub(crate) accepting: Accepting,
     /// Its listener is open.
     pub(crate) listens: bool,
+    /// What was lent to be sent, and was not offered to its transport yet.
+    pub(crate) lent: Vec<Lent>,
     asleep: bool,
     sleeps_until: Option<Time>,
     pub(crate) drain_until: Option<Time>,
@@ -80,6 +83,7 @@ impl Host {
             backlog: VecDeque::new(),
             accepting: Accepting::Armed,
             listens: true,
+            lent: Vec::new(),
             asleep: false,
             sleeps_until: None,
             drain_until: None,

@@ -16,6 +16,7 @@ mod drain;
 mod ending;
 mod flush;
 mod host;
+mod lending;
 mod malformed;
 mod network;
 mod oracle;

@@ -98,6 +98,9 @@ pub(crate) struct Plan {
     pub(crate) splits: bool,
     /// A transport may take less than it has room for.
     pub(crate) partial_writes: bool,
+    /// Hosts gather what is to be sent and offer it to the transports later, as completion
+    /// loops do.
+    pub(crate) lends: bool,
     /// Clients may send frames before their upgrade is answered.
     pub(crate) early_frames: bool,
     /// Requests that are no upgrades, and clients that never finish theirs.
@@ -147,6 +150,8 @@ impl Plan {
             overflow_bytes_max: *pick(rng, &[0, 2_000, 100_000]),
             queue_bytes_total_max: *pick(rng, &[6_000, 1 << 30, 1 << 30]),
             large_message_bytes: *pick(rng, &[300, 3_000, 70_000]),
+            // By the seed itself, so that it draws nothing.
+            lends: seed % 3 == 2,
             settings: settings(seed, shards, topics.len(), clients_max, rng),
             topics,
             weight_sum: weights.iter().map(|(_, weight)| weight).sum(),

@@ -50,9 +50,21 @@ pub(crate) struct Options {
     /// Measures this build of wsgate instead of building one
     #[arg(long, value_name = "FILE")]
     wsgate: Option<PathBuf>,
+    /// Backends of wsgate
+    #[arg(long, value_enum, default_value_t = Io::Epoll)]
+    io: Io,
     /// Another build of wsgate to compare with
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
+}
+
+/// Backends that run in every row.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Io {
+    /// What "auto" means
+    Epoll,
+    /// That and io_uring, in turn
+    Both,
 }
 
 /// Measures, prints the table, writes the JSON.
@@ -82,7 +94,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
 
 /// wsgate, and who else is asked for.
 fn select_programs(options: &Options) -> Result<Vec<&'static Program>, String> {
-    let others = || PROGRAMS.iter().filter(|program| program.part != Part::Subject);
+    let is_chosen_otherwise = |part| matches!(part, Part::Subject | Part::OtherBackend);
+    let others = || PROGRAMS.iter().filter(|program| !is_chosen_otherwise(program.part));
     for name in options.peers.iter().flatten() {
         if !others().any(|program| program.name == name) {
             let names: Vec<_> = others().map(|program| program.name).collect();
@@ -92,6 +105,7 @@ fn select_programs(options: &Options) -> Result<Vec<&'static Program>, String> {
     let is_wanted = |program: &&Program| match (program.part, &options.peers) {
         (Part::Subject, _) => true,
         (Part::Baseline, _) => options.baseline.is_some(),
+        (Part::OtherBackend, _) => options.io == Io::Both,
         (_, None) => true,
         (_, Some(names)) => names.iter().any(|name| name == program.name),
     };

@@ -33,6 +33,8 @@ pub(super) enum Part {
     Subject,
     /// Another build of the subject.
     Baseline,
+    /// The subject with its other backend.
+    OtherBackend,
     /// The least that the work takes.
     Floor,
     /// Another server.
@@ -48,6 +50,18 @@ pub(super) const PROGRAMS: &[Program] = &[
         does: |_| true,
         prepare: |_| Ok(()),
         launch: |workshop, work| Ok(wsgate(workshop, &workshop.wsgate, work)),
+    },
+    Program {
+        name: "wsgate io_uring",
+        part: Part::OtherBackend,
+        about: "the same build with --io io_uring",
+        does: |_| true,
+        prepare: |_| Ok(()),
+        launch: |workshop, work| {
+            let mut launch = wsgate(workshop, &workshop.wsgate, work);
+            launch.command.args(["--io", "io_uring"]);
+            Ok(launch)
+        },
     },
     Program {
         name: "baseline",

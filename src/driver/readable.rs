@@ -1,4 +1,4 @@
-//! Which connections are to be read, and in which order.
+//! What is to be read, and in which order: connections, or what they have brought.
 //!
 //! Owner: the loop. Those that are established and those that are not have turns in
 //! alternation: whoever has been let in does not wait behind thousands that have just
@@ -6,23 +6,26 @@
 
 use std::collections::VecDeque;
 
-use crate::id::ConnectionId;
-
 /// See the module.
-#[derive(Default)]
-pub(super) struct ReadableList {
-    established: VecDeque<ConnectionId>,
-    newcomers: VecDeque<ConnectionId>,
+pub(super) struct ReadableList<T> {
+    established: VecDeque<T>,
+    newcomers: VecDeque<T>,
     newcomer_next: bool,
 }
 
-impl ReadableList {
-    pub(super) fn push(&mut self, id: ConnectionId, is_newcomer: bool) {
+impl<T> Default for ReadableList<T> {
+    fn default() -> Self {
+        Self { established: VecDeque::new(), newcomers: VecDeque::new(), newcomer_next: false }
+    }
+}
+
+impl<T> ReadableList<T> {
+    pub(super) fn push(&mut self, item: T, is_newcomer: bool) {
         let list = if is_newcomer { &mut self.newcomers } else { &mut self.established };
-        list.push_back(id);
+        list.push_back(item);
     }
 
-    pub(super) fn pop(&mut self) -> Option<ConnectionId> {
+    pub(super) fn pop(&mut self) -> Option<T> {
         self.newcomer_next = !self.newcomer_next;
         let (first, second) = match self.newcomer_next {
             true => (&mut self.established, &mut self.newcomers),
@@ -44,17 +47,13 @@ impl ReadableList {
 mod tests {
     use super::*;
 
-    fn id(slot: u32) -> ConnectionId {
-        ConnectionId { slot, generation: 0 }
-    }
-
     #[test]
     fn established_ones_and_newcomers_alternate_each_in_their_order() {
         let mut list = ReadableList::default();
-        (0..4).for_each(|slot| list.push(id(slot), true));
-        (4..6).for_each(|slot| list.push(id(slot), false));
+        (0..4).for_each(|n| list.push(n, true));
+        (4..6).for_each(|n| list.push(n, false));
         assert_eq!(list.len(), 6);
-        let order: Vec<_> = std::iter::from_fn(|| list.pop()).map(|id| id.slot).collect();
+        let order: Vec<_> = std::iter::from_fn(|| list.pop()).collect();
         assert_eq!(order, [4, 0, 5, 1, 2, 3]);
         assert!(list.is_empty());
     }

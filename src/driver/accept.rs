@@ -1,20 +1,24 @@
 //! Taking connections in: from which listener, how many, and when not.
 
-use std::io::{ErrorKind, Write as _};
-use std::net::IpAddr;
-use std::os::fd::AsRawFd;
+use std::io::{self, ErrorKind, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-use super::{EventLoop, FIRST_LISTENER, Socket};
+use super::event_loop::LoopCore;
+use super::listener::{Listener, Stream};
 use crate::admission::AddressBound;
-use crate::driver::listener::{Listener, Stream};
+use crate::id::ConnectionId;
 use crate::limits::{ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, SHARED_ACCEPT_LEAD, SHARED_ACCEPT_WAIT_MS};
 use crate::proto::handshake::HandshakeError;
 use crate::shard::NotAccepted;
 use crate::time::Time;
+
+/// Listeners have this token and those below. No connection has: generations come round to
+/// it only after 2³² tenants of a slot that no table has.
+const FIRST_LISTENER: Token = Token(usize::MAX - 1);
 
 /// The loop's listeners, and whether connections are taken from them.
 pub(super) struct Acceptor {
@@ -36,19 +40,23 @@ struct Listening {
 }
 
 impl Acceptor {
-    /// Registers the listeners.
-    pub(super) fn new(listeners: Vec<Listener>, registry: &Registry) -> std::io::Result<Self> {
-        for (n, listener) in listeners.iter().enumerate() {
-            let token = Token(FIRST_LISTENER.0 - n);
-            registry.register(&mut SourceFd(&listener.as_raw_fd()), token, Interest::READABLE)?;
-        }
+    pub(super) fn new(listeners: Vec<Listener>) -> Self {
         let listening = |listener| Listening { listener, ready: true, waits_until: None };
         let refusals = AddressBound::ALL.map(|bound| {
             let mut response = Vec::new();
             HandshakeError::AddressBound(bound.label()).append_response(&mut response);
             response
         });
-        Ok(Self { listeners: listeners.into_iter().map(listening).collect(), turn: 0, paused_until: None, refusals })
+        Self { listeners: listeners.into_iter().map(listening).collect(), turn: 0, paused_until: None, refusals }
+    }
+
+    /// Has the kernel say when a listener has connections.
+    pub(super) fn register(&self, registry: &Registry) -> io::Result<()> {
+        for (n, listening) in self.listeners.iter().enumerate() {
+            let token = Token(FIRST_LISTENER.0 - n);
+            registry.register(&mut SourceFd(&listening.listener.as_raw_fd()), token, Interest::READABLE)?;
+        }
+        Ok(())
     }
 
     /// The kernel says that there are connections; whether the token is a listener's.
@@ -98,17 +106,6 @@ impl Acceptor {
         }
     }
 
-    /// Takes nothing in any more. Closing a listener that nobody else has resets what the
-    /// kernel has queued for it.
-    pub(super) fn close(&mut self, registry: &Registry) {
-        for listening in self.listeners.drain(..) {
-            // A shared socket stays open elsewhere and would go on reporting. If this fails,
-            // its events belong to nobody.
-            let _ = registry.deregister(&mut SourceFd(&listening.listener.as_raw_fd()));
-        }
-        self.paused_until = None;
-    }
-
     /// The next listener that may have connections, in turn.
     fn next(&mut self, now: Time) -> Option<usize> {
         let count = self.listeners.len();
@@ -122,34 +119,62 @@ impl Acceptor {
     }
 }
 
-impl EventLoop {
-    /// Takes in what is waiting, as many as are fair.
-    pub(super) fn accept(&mut self, now: Time) {
-        if self.acceptor.paused_until.is_some_and(|until| now < until) {
-            return;
+impl LoopCore {
+    /// Takes nothing in any more. What the kernel has queued for the listeners is reset by
+    /// this, unless a socket is open elsewhere too.
+    pub(super) fn close_listeners(&mut self, registry: &Registry) {
+        for listening in self.acceptor.listeners.drain(..) {
+            // A shared socket stays open elsewhere and would go on reporting. If this fails,
+            // its events belong to nobody.
+            let _ = registry.deregister(&mut SourceFd(&listening.listener.as_raw_fd()));
         }
         self.acceptor.paused_until = None;
-        for _ in 0..ACCEPTS_PER_TURN_MAX / self.haste() {
-            let Some(n) = self.acceptor.next(now) else { break };
+        self.shard.stats().accept_paused.set(0);
+    }
+
+    /// How many connections may be taken in this turn; nothing while accepting pauses.
+    pub(super) fn may_accept(&mut self, now: Time) -> Option<u64> {
+        if self.acceptor.paused_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        self.acceptor.paused_until = None;
+        Some(ACCEPTS_PER_TURN_MAX / self.haste())
+    }
+
+    /// The next connection, if there is one and `left` of this turn is not used up.
+    pub(super) fn accept_next(&mut self, left: &mut u64, now: Time) -> Option<(ConnectionId, Stream)> {
+        while *left > 0
+            && let Some(n) = self.acceptor.next(now)
+        {
+            *left -= 1;
             if !self.has_room() {
-                return self.pause_accepting(now, "the connection table is full (limits.connections_max)");
+                self.pause_accepting(now, "the connection table is full (limits.connections_max; with io_uring also the limit of open files, for each shard)");
+                return None;
             }
             if self.lets_others_go_first(n, now) {
                 continue;
             }
             match self.acceptor.listeners[n].listener.accept() {
-                Ok((stream, peer)) => self.take_in(stream, peer, now),
+                Ok((stream, peer)) => match self.shard.accept_from(peer, now) {
+                    Ok(id) => return Some((id, stream)),
+                    Err(NotAccepted::NoRoom) => {}
+                    Err(NotAccepted::Refused(bound)) => self.refuse(stream, bound),
+                },
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => {
                         let listening = &mut self.acceptor.listeners[n];
                         (listening.ready, listening.waits_until) = (false, None);
                     }
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
-                    _ => return self.pause_accepting(now, &error.to_string()),
+                    _ => {
+                        self.pause_accepting(now, &error.to_string());
+                        return None;
+                    }
                 },
             }
         }
         self.shard.stats().accept_paused.set(0);
+        None
     }
 
     /// Each connection at a shared listener wakes all loops, and whoever wakes first would
@@ -184,32 +209,6 @@ impl EventLoop {
             stats.accept_pauses.add(1);
             tracing::warn!(why, connections = self.shard.connections_len(), "accepting pauses");
         }
-    }
-
-    fn take_in(&mut self, stream: Stream, peer: Option<IpAddr>, now: Time) {
-        let id = match self.shard.accept_from(peer, now) {
-            Ok(id) => id,
-            Err(NotAccepted::NoRoom) => return,
-            Err(NotAccepted::Refused(bound)) => return self.refuse(stream, bound),
-        };
-        let token = Token(id.to_token());
-        if self.poll.registry().register(&mut SourceFd(&stream.as_raw_fd()), token, Interest::READABLE).is_err() {
-            self.shard.transport_failed(id);
-        }
-        let slot = id.slot as usize;
-        if slot >= self.sockets.len() {
-            self.sockets.resize_with(slot + 1, || None);
-        }
-        let socket = Socket {
-            id,
-            stream,
-            peer_ended: false,
-            listed: false,
-            is_newcomer: true,
-            writable_wanted: false,
-            flushed_in: self.turn,
-        };
-        self.sockets[slot] = Some(socket);
     }
 
     /// A flood must cost next to nothing: one send of a finished answer, which a socket that
