@@ -16,7 +16,7 @@ use tracing_subscriber::{Registry, fmt, reload};
 use wsgate::address::ListenAddress;
 use wsgate::config::cli::{Command, Surroundings};
 use wsgate::config::{Config, LogLevel, Mode, Reading};
-use wsgate::driver::machine;
+use wsgate::driver::{descriptors, machine};
 use wsgate::server::Server;
 
 /// Some programs signal both the process and its group: what comes so soon after the
@@ -25,7 +25,9 @@ const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
     machine::raise_descriptor_limit();
-    let mut reading = Reading::new(std::env::args_os(), Surroundings::here());
+    let mut surroundings = Surroundings::here();
+    surroundings.machine.files_of_each_shard = descriptors::can_unshare();
+    let mut reading = Reading::new(std::env::args_os(), surroundings);
     match reading.start() {
         Ok(Command::Serve(config)) => match serve(&config, reading) {
             Ok(()) => ExitCode::SUCCESS,
@@ -64,7 +66,7 @@ fn serve(config: &Config, mut reading: Reading) -> Result<(), Box<dyn std::error
         let _context = runtime.enter();
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)
     };
-    let server = Server::start(config)?;
+    let server = Server::start_alone(config)?;
     tracing::info!(
         clients = %addresses(&server),
         admin = %server.admin_address(),

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -161,6 +162,8 @@ pub struct ProcessStats {
     /// Messages over HTTP that were refused, by [`PublishRefusal`]. Written by the control
     /// plane's thread.
     pub publishes_refused: [Cell; PublishRefusal::LABELS.len()],
+    /// Threads that have a table of descriptors of their own, by their numbers in the system.
+    pub own_tables: OnceLock<Vec<u32>>,
 }
 
 /// Upper bounds of the turn-time buckets, in microseconds; one more bucket has none.

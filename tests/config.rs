@@ -11,7 +11,7 @@ use wsgate::config::{
     Config, ConfigError, FILE_VARIABLE, Io, Kind, LogLevel, Machine, Mode, Reading, SETTINGS, Setting,
 };
 
-const MACHINE: Machine = Machine { parallelism: 3, files_max: Some(20_000) };
+const MACHINE: Machine = Machine { parallelism: 3, files_max: Some(20_000), files_of_each_shard: false };
 const KEY: &str = "0123456789abcdef-never-shown";
 
 /// Everything outside the command line, in a directory of its own.
@@ -102,11 +102,13 @@ fn without_anything_given_the_defaults_serve_loopback_in_development_mode() {
 #[test]
 fn auto_stays_in_its_range_on_odd_machines() {
     let mut world = World::new();
-    world.0.machine = Machine { parallelism: 1000, files_max: Some(100) };
+    world.0.machine = Machine { parallelism: 1000, files_max: Some(100), files_of_each_shard: false };
     let config = world.serve("");
     assert_eq!((config.shards, config.limits.connections_max), (64, 50));
     // Each ring has as many sockets as a process may open files.
     assert_eq!(world.serve("--io io_uring --shards 3").limits.connections_max, 300);
+    world.0.machine.files_of_each_shard = true;
+    assert_eq!(world.serve("--shards 3").limits.connections_max, 150);
     world.0.machine.files_max = None;
     assert_eq!(world.serve("").limits.connections_max, 16_777_216);
 }

@@ -5,10 +5,11 @@ mod common;
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::program::Program;
+use rustix::process::Signal;
 use wsgate::config::Io;
 
 use common::{RawClient, TestServer, masked, unmasked, wait_until};
@@ -124,6 +125,40 @@ fn without_descriptors_accepting_pauses_without_spinning_and_resumes_when_client
     wait_until("all have left", || scraper.borrow_mut().sum("wsgate_connections") == 0);
     program.raw_open("/echo");
     assert!(program.is_running());
+}
+
+#[test]
+fn each_shard_has_as_many_descriptors_as_the_process_may_open() {
+    const OF_EACH: u32 = 128;
+    const CLIENTS: usize = 150;
+    let mut arguments = vec!["--shards", "2", "--limits-connections-max", "10000"];
+    arguments.extend(["--drain-grace-ms", "0", "--timeouts-close-ms", "60000"]);
+    let mut program = Program::start_with_descriptors(OF_EACH, &arguments);
+    // The kernel deals them out about evenly.
+    let mut clients: Vec<RawClient> = (0..CLIENTS).map(|_| program.raw_open("/echo")).collect();
+    let mut scraper = Scraper::connect(program.admin);
+    let text = scraper.text();
+    let read = |name: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).expect(&text);
+        line.parse().expect(line)
+    };
+    let (open, max) = (read("process_open_fds"), read("process_max_fds"));
+    let of_sockets = if common::io() == Io::Epoll { CLIENTS as u64 } else { 0 };
+    assert!((of_sockets..of_sockets + u64::from(OF_EACH)).contains(&open), "{open} open");
+    assert_eq!(max, 3 * u64::from(OF_EACH), "of both shards and of the rest");
+
+    // No other table keeps a listener open when its shard has closed it.
+    drop(scraper);
+    program.signal(Signal::TERM);
+    for client in &mut clients {
+        client.expect_close(1001);
+    }
+    wait_until("nobody listens", || {
+        TcpStream::connect(program.clients).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    });
+    assert!(program.is_running(), "the listeners were closed before the clients, who have not answered yet");
+    drop(clients);
+    assert!(program.wait().success());
 }
 
 #[test]

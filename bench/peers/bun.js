@@ -12,7 +12,9 @@ const server = Bun.serve({
   },
   websocket: {
     perMessageDeflate: false,
-    sendPings: false,
+    // With PINGS, about every 25 s; by itself Bun pings some seconds before the idle time ends.
+    sendPings: Boolean(process.env.PINGS),
+    idleTimeout: process.env.PINGS ? 32 : 120,
     open(socket) {
       if (socket.data.subscribes) socket.subscribe(socket.data.topic);
     },

@@ -73,7 +73,7 @@ impl Addresses {
 /// # Errors
 /// What keeps a run from taking place; what goes wrong in one is in its report.
 pub fn run(mix: &Mix, watch: &mut dyn Watch, interrupt: &Interrupt) -> Result<Report, RunError> {
-    files::raise_limit(mix.connections_total(), mix.threads())?;
+    files::raise_limit(mix)?;
     let addresses = mix.plans().map(Addresses::resolve).collect::<Result<Vec<_>, _>>()?;
     let finds = Crew::start(mix, &addresses, interrupt).map_err(RunError::Start)?.work(watch)?;
     let Finds { window, series, by_population, interrupted } = &finds;

@@ -27,6 +27,8 @@ pub struct Machine {
     pub parallelism: usize,
     /// The hard limit of open files; nothing if there is none.
     pub files_max: Option<u64>,
+    /// That limit holds for the thread of each shard, not for all of them together.
+    pub files_of_each_shard: bool,
 }
 
 impl Machine {
@@ -35,6 +37,7 @@ impl Machine {
         Self {
             parallelism: available_parallelism().map_or(1, usize::from),
             files_max: getrlimit(Resource::Nofile).maximum,
+            files_of_each_shard: false,
         }
     }
 }
@@ -130,7 +133,10 @@ pub(super) fn build(layers: &Layers, machine: &Machine) -> Config {
 fn connections_auto(machine: &Machine, io: Io, shards: usize) -> u64 {
     let Some(files) = machine.files_max else { return u64::MAX };
     match io {
-        Io::Epoll => files.saturating_sub(FILES_HEADROOM).max(files / 2),
+        Io::Epoll => {
+            let tables = if machine.files_of_each_shard { shards as u64 } else { 1 };
+            files.saturating_sub(FILES_HEADROOM).max(files / 2).saturating_mul(tables)
+        }
         // Its sockets are in the rings, each of which holds as many as a process may open
         // files.
         Io::IoUring => files.saturating_mul(shards as u64),

@@ -200,8 +200,9 @@ pub static SETTINGS: &[Setting] = &[
         kind: count(1, 16_777_216),
         default: "auto",
         help: "Connections that the process holds at once; above it accepting pauses until one leaves.",
-        reason: "\"auto\" is the hard limit of open files (ulimit -Hn) less 256, which stay free for the rest; with \
-                 io_uring it is that limit for each shard, since its sockets are no open files.",
+        reason: "\"auto\" is the hard limit of open files (ulimit -Hn) less 256, which stay free for the rest, for each \
+                 shard: each has a table of open files of its own (Linux before 5.9 has one for all). With io_uring it is \
+                 the whole limit for each shard, since its sockets are no open files.",
     },
     Setting {
         key: "limits.handshake_bytes_max",

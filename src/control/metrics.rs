@@ -25,7 +25,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Answers a scrape.
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(process::Process));
+    registry.register_collector(Box::new(process::Process { stats: api.process().clone() }));
     let scrape = Scrape { process: api.process().clone(), shards: api.stats };
     registry.sub_registry_with_prefix("wsgate").register_collector(Box::new(scrape));
     let mut text = String::new();

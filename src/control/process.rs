@@ -1,5 +1,6 @@
 //! What the system says about this process and its network: read at each scrape.
 
+use std::sync::Arc;
 use std::{fmt, fs};
 
 use prometheus_client::collector::Collector;
@@ -10,10 +11,14 @@ use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::stats::ProcessStats;
+
 /// The figures of a process by the names that client libraries of all languages share, so
 /// that dashboards and load generators know them. What the system does not say is left out.
 #[derive(Debug)]
-pub(super) struct Process;
+pub(super) struct Process {
+    pub(super) stats: Arc<ProcessStats>,
+}
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -22,10 +27,12 @@ impl Collector for Process {
             .encode_descriptor("process_cpu", help, Some(&Unit::Seconds), MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, u64>(&cpu_seconds(), None)?;
         let encoder = &mut encoder;
+        let tables = self.stats.own_tables.get().map_or(&[][..], Vec::as_slice);
         let (bytes, seconds) = (Some(&Unit::Bytes), Some(&Unit::Seconds));
         gauge(encoder, "process_resident_memory", bytes, "Resident memory of the process", resident_bytes())?;
-        gauge(encoder, "process_open_fds", None, "Open file descriptors", open_files())?;
-        gauge(encoder, "process_max_fds", None, "File descriptors that may be open", files_max())?;
+        gauge(encoder, "process_open_fds", None, "Open file descriptors", open_files(tables))?;
+        let help = "File descriptors that may be open, in the tables of all shards together";
+        gauge(encoder, "process_max_fds", None, help, files_max(tables))?;
         let stat = Stat::read();
         gauge(encoder, "process_threads", None, "Threads of the process", stat.as_ref().map(|stat| stat.threads))?;
         let started = stat.zip(boot_seconds()).map(|(stat, boot)| boot + stat.started_after_boot);
@@ -60,18 +67,27 @@ fn resident_bytes() -> Option<u64> {
     resident_of(&fs::read_to_string("/proc/self/statm").ok()?)
 }
 
-fn open_files() -> Option<u64> {
-    const FOLDER: &str = "/proc/self/fd";
+/// Of the process's table and of those that threads have for themselves.
+fn open_files(own_tables: &[u32]) -> Option<u64> {
+    let shared = listed("/proc/self/fd")?;
+    // A thread may have ended, and its table with it.
+    let own = own_tables.iter().filter_map(|thread| listed(&format!("/proc/self/task/{thread}/fd")));
+    Some(shared + own.sum::<u64>())
+}
+
+fn listed(folder: &str) -> Option<u64> {
     // Kernels since 6.2 give the number as the folder's size; to list it is work for each.
-    match fs::metadata(FOLDER).ok()?.len() {
+    match fs::metadata(folder).ok()?.len() {
         // The listing has a descriptor itself.
-        0 => Some(fs::read_dir(FOLDER).ok()?.count().saturating_sub(1) as u64),
+        0 => Some(fs::read_dir(folder).ok()?.count().saturating_sub(1) as u64),
         size => Some(size),
     }
 }
 
-fn files_max() -> Option<u64> {
-    getrlimit(Resource::Nofile).current
+/// The limit holds for each table.
+fn files_max(own_tables: &[u32]) -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile).current?;
+    Some(limit.saturating_mul(1 + own_tables.len() as u64))
 }
 
 /// Seconds since 1970 at which the system was started; whole ones.

@@ -6,6 +6,7 @@
 //! * [`mailbox`]: envelopes between threads, and who has to be woken for them
 //! * [`socket`], [`unix_socket`]: where to listen, socket options
 //! * [`listener`]: listening sockets of any kind
+//! * [`descriptors`]: tables of descriptors for threads alone
 //! * [`clock`], [`machine`]: monotonic time, descriptor limit, processors
 //! * `slice`: parts of a turn that are bounded in time
 
@@ -14,6 +15,7 @@
 
 mod accept;
 pub mod clock;
+pub mod descriptors;
 mod drain;
 pub mod epoll;
 pub mod event_loop;

@@ -23,7 +23,7 @@ pub(super) fn run(data: &[u8]) {
     let surroundings = Surroundings {
         directory: PathBuf::from("/nonexistent"),
         environment,
-        machine: Machine { parallelism: 2, files_max: Some(20_000) },
+        machine: Machine { parallelism: 2, files_max: Some(20_000), files_of_each_shard: true },
     };
     let arguments = |words: &[&str]| words.iter().map(OsString::from).chain(flags.clone()).collect::<Vec<_>>();
     match parse_in(arguments(&["wsgate"]), &surroundings) {

@@ -22,6 +22,7 @@ use crate::admission::{Admission, AdmissionSettings};
 use crate::config::{Config, Io};
 use crate::control::{Control, ControlSettings, DrainPlan};
 use crate::driver::clock::Clock;
+use crate::driver::descriptors::Parcel;
 use crate::driver::socket::{BoundListeners, SocketOptions};
 use crate::driver::unix_socket::SocketFile;
 use crate::driver::{machine, mailbox, uring};
@@ -115,6 +116,17 @@ impl Server {
 
     /// Starts a gateway.
     pub fn start(config: &Config) -> Result<Self, StartError> {
+        Self::start_as(config, false)
+    }
+
+    /// The same in a process that does nothing else: the thread of each shard has a table of
+    /// descriptors of its own, for which the limit of open files holds, and whatever the
+    /// process has open at this moment stays open until it ends.
+    pub fn start_alone(config: &Config) -> Result<Self, StartError> {
+        Self::start_as(config, true)
+    }
+
+    fn start_as(config: &Config, alone: bool) -> Result<Self, StartError> {
         if config.io == Io::IoUring {
             // Before anything else is begun.
             uring::probe().map_err(StartError::IoUring)?;
@@ -174,22 +186,26 @@ impl Server {
 
         let Listening { addresses, by_shard, files } = clients.listen(config.shards)?;
         let common = Common { origin: options.origin.clone(), admission, tls, clock, process: stats.clone() };
-        let workers = by_shard
+        let workers = Parcel::pack(by_shard)
             .into_iter()
             .zip(posts)
             .enumerate()
             .map(|(index, (listeners, post))| {
                 let hub = HubSettings { shard: ShardId(index as u16), ..hub.clone() };
-                Worker::start(config, hub, common.clone(), listeners, post)
+                Worker::start(config, hub, common.clone(), listeners, post, alone)
             })
             .collect::<io::Result<Vec<_>>>();
-        let workers = match workers {
+        let mut workers = match workers {
             Ok(workers) => workers,
             Err(error) => {
                 control.stop();
                 return Err(if config.io == Io::IoUring { StartError::IoUring(error) } else { error.into() });
             }
         };
+        let tables: Vec<_> = workers.iter_mut().filter_map(|worker| worker.table.take()).collect();
+        // The only time that it is set.
+        let _ = process.own_tables.set(tables.iter().map(|table| table.thread).collect());
+        drop(tables);
         workers.iter().for_each(Worker::begin);
         Ok(Self {
             clients: addresses,

@@ -9,9 +9,9 @@ use crate::config::{Config, Io};
 use crate::connection::{Deadlines, QueueBounds, TlsSettings};
 use crate::dialect::{Routes, ServiceLimits};
 use crate::driver::clock::Clock;
+use crate::driver::descriptors::{OwnTable, Parcel};
 use crate::driver::epoll;
 use crate::driver::event_loop::{LoopCore, LoopSettings};
-use crate::driver::listener::Listener;
 use crate::driver::machine;
 use crate::driver::mailbox::Post;
 use crate::driver::uring;
@@ -27,6 +27,8 @@ use crate::stats::ShardStats;
 pub(super) struct Worker {
     thread: JoinHandle<io::Result<()>>,
     begin: mpsc::Sender<()>,
+    /// Its table of descriptors, if it has one for itself.
+    pub(super) table: Option<OwnTable>,
 }
 
 /// What all shards have in common beside numbers.
@@ -46,8 +48,9 @@ impl Worker {
         config: &Config,
         hub: HubSettings,
         common: Common,
-        listeners: Vec<Listener>,
+        listeners: Parcel,
         post: Post,
+        alone: bool,
     ) -> io::Result<Self> {
         let (index, shards) = (hub.shard.index(), hub.shards);
         let (clock, process) = (common.clock, common.process.clone());
@@ -60,6 +63,7 @@ impl Worker {
         };
         let (io, connections_max) = (config.io, shard_settings.connections_max);
         let processor = processor_of(index, shards);
+        let (opened, table) = mpsc::channel();
         let (made, is_made) = mpsc::channel();
         let (begin, may_begin) = mpsc::channel();
         let thread = Builder::new().name(format!("shard-{index}")).spawn(move || {
@@ -68,6 +72,9 @@ impl Worker {
             {
                 tracing::warn!(processor, %error, "the shard's thread is not bound to a processor");
             }
+            let (listeners, table) = if alone { listeners.open_alone() } else { (listeners.open(), None) };
+            // If nobody listens any more, nothing is to begin.
+            let _ = opened.send(table);
             // Made here, since its buffers are best on the memory of the core that uses them.
             let shard = Shard::new(shard_settings, process[index].clone(), clock.now());
             let core = LoopCore::new(shard, listeners, post, clock, loop_settings, process);
@@ -77,7 +84,7 @@ impl Worker {
                 Io::IoUring => uring::run(core, connections_max, may_run),
             }
         })?;
-        let worker = Self { thread, begin };
+        let worker = Self { thread, begin, table: table.recv().ok().flatten() };
         // If not, the thread has ended.
         if is_made.recv().is_ok() {
             Ok(worker)

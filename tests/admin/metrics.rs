@@ -1,6 +1,7 @@
 //! What Prometheus reads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use wsgate::config::Io;
@@ -309,7 +310,9 @@ fn the_figures_of_the_process_are_those_of_the_system() {
     assert!(before - 1.5 <= started && started <= after + 1.5, "{before} {started} {after}");
 
     let system = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", program.pid())).unwrap();
-    let folder = |name: &str| std::fs::read_dir(format!("/proc/{}/{name}", program.pid())).unwrap().count() as f64;
+    let tasks = || std::fs::read_dir(format!("/proc/{}/task", program.pid())).unwrap().map(|task| task.unwrap().path());
+    let name = |task: &Path| std::fs::read_to_string(task.join("comm")).unwrap();
+    let files = |task: &Path| std::fs::read_dir(task.join("fd")).unwrap().count() as f64;
     let status = system("status");
     let in_status = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(&status);
@@ -320,13 +323,16 @@ fn the_figures_of_the_process_are_those_of_the_system() {
     assert!((0.5..2.0).contains(&(resident / (in_status("VmRSS:") * 1024.0))), "{resident} {status}");
     let limits = system("limits");
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect(&limits);
-    assert_eq!(read("process_max_fds").to_string(), line.split_whitespace().next().unwrap());
+    let limit: f64 = line.split_whitespace().next().unwrap().parse().unwrap();
+    assert_eq!(read("process_max_fds"), 3.0 * limit, "of each shard, and of the rest");
 
     // Connections have a descriptor each, but with io_uring; that of the scrape has one in any
     // case, and the one before may be there yet.
     let idle = read("process_open_fds");
     let _clients: Vec<_> = (0..20).map(|_| program.raw_open("/echo")).collect();
-    let (open, listed) = (read("process_open_fds"), folder("fd"));
+    let open = read("process_open_fds");
+    let has_own = |task: &PathBuf| ["wsgate\n", "shard-0\n", "shard-1\n"].contains(&name(task).as_str());
+    let listed: f64 = tasks().filter(has_own).map(|task| files(&task)).sum();
     let grown = if io() == Io::Epoll { 20.0 } else { 0.0 };
     assert!((open - idle - grown).abs() <= 1.0 && (open - listed).abs() <= 2.0, "{idle} {open} {listed}");
 

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
 use std::time::Duration;
+
+use wsgate::driver::descriptors;
 
 use super::sample::{Look, Sample};
 
@@ -128,11 +129,26 @@ fn exact_rss_bytes(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// Of all its tables: threads may have their own.
 fn open_files(pid: u32) -> io::Result<u64> {
-    let folder = PathBuf::from(format!("/proc/{pid}/fd"));
-    let listed = fs::read_dir(&folder)?;
+    let mut count = listed(&format!("/proc/{pid}/fd"))?;
+    let mut counted = vec![pid];
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    for thread in threads.filter_map(|thread| thread.file_name().to_str()?.parse::<u32>().ok()) {
+        // Where the kernel does not say, there is one table.
+        if counted.iter().all(|&known| descriptors::are_shared(known, thread) == Some(false)) {
+            // It may have ended.
+            count += listed(&format!("/proc/{pid}/task/{thread}/fd")).unwrap_or_default();
+            counted.push(thread);
+        }
+    }
+    Ok(count)
+}
+
+fn listed(folder: &str) -> io::Result<u64> {
+    let listed = fs::read_dir(folder)?;
     // Kernels since 6.2 give the number as the folder's size.
-    match fs::metadata(&folder)?.len() {
+    match fs::metadata(folder)?.len() {
         0 => Ok(listed.count() as u64),
         size => Ok(size),
     }
@@ -171,6 +187,32 @@ mod tests {
         assert!(before.rss_bytes.unwrap() > 4096.0 && before.files.unwrap() >= 3.0 && before.threads.unwrap() >= 1.0);
         while process.sample(Look::Quick).unwrap().cpu == before.cpu {}
         assert_eq!((process.remark(), process.sample(Look::Quick).unwrap().files), (None, None));
+    }
+
+    #[test]
+    fn files_of_threads_with_tables_of_their_own_are_counted_and_others_once() {
+        const FILES: usize = 500;
+        let (opened, is_open) = std::sync::mpsc::channel();
+        let open = |alone: bool| {
+            let opened = opened.clone();
+            move || {
+                if alone {
+                    descriptors::unshare().unwrap();
+                }
+                let files: Vec<_> = (0..FILES).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+                opened.send(()).unwrap();
+                std::thread::park();
+                drop(files);
+            }
+        };
+        let before = open_files(std::process::id()).unwrap() as usize;
+        let threads = [open(true), open(true), open(false)].map(std::thread::spawn);
+        threads.iter().for_each(|_| is_open.recv().unwrap());
+        let after = open_files(std::process::id()).unwrap() as usize;
+        threads.iter().for_each(|thread| thread.thread().unpark());
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        // Copies of what was open before are in both tables, and other tests open files, too.
+        assert!((before + 3 * FILES..before + 4 * FILES).contains(&after), "{before} before, {after} after");
     }
 
     #[test]

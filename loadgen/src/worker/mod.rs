@@ -13,7 +13,7 @@ use std::sync::mpsc::Receiver;
 use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 use wsgate::driver::clock::Clock;
-use wsgate::driver::machine;
+use wsgate::driver::{descriptors, machine};
 use wsgate::time::Time;
 
 use crate::alarm::Alarm;
@@ -82,6 +82,8 @@ pub fn run(setup: Setup) -> io::Result<()> {
     if setup.plan.pin {
         pin(setup.reporter.worker)?;
     }
+    // Without, it shares the process's, which has been found to be large enough.
+    let _ = descriptors::unshare();
     let mut worker = Worker::new(setup)?;
     let mut events = Events::with_capacity(EVENTS_PER_TURN);
     // Who has nobody to connect would hear of no event that leads on.
