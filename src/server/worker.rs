@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, mpsc};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle, available_parallelism};
 
 use crate::admission::Admission;
 use crate::config::{Config, Io};
@@ -62,7 +62,8 @@ impl Worker {
             queue_bytes_total_max: config.limits.queue_bytes_total_max as u64,
         };
         let (io, connections_max) = (config.io, shard_settings.connections_max);
-        let processor = processor_of(index, shards);
+        let parallelism = available_parallelism().map_or(1, usize::from);
+        let processor = processor_of(index, shards, &machine::processors(), parallelism);
         let (opened, table) = mpsc::channel();
         let (made, is_made) = mpsc::channel();
         let (begin, may_begin) = mpsc::channel();
@@ -105,10 +106,11 @@ impl Worker {
 }
 
 /// A processor of its own for each shard, where there are enough of them. One shard
-/// alone is left to the scheduler.
-fn processor_of(index: usize, shards: usize) -> Option<usize> {
-    let processors = machine::processors();
-    if shards > 1 && shards <= processors.len() { processors.get(index).copied() } else { None }
+/// alone is left to the scheduler, and so are all where a quota leaves less than the
+/// processors that may be used: other programs with a quota would be bound to the same ones.
+fn processor_of(index: usize, shards: usize, processors: &[usize], parallelism: usize) -> Option<usize> {
+    let bound = shards > 1 && shards <= processors.len() && parallelism >= processors.len();
+    processors.get(index).copied().filter(|_| bound)
 }
 
 /// Connections of one shard. A ring has at most as many direct descriptors as a process may
@@ -165,5 +167,21 @@ fn shard_settings(config: &Config, hub: HubSettings, common: Common) -> ShardSet
             context_bytes_max: config.compression.context_bytes_max / config.shards,
             control_frames: config.compression.control_frames,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_have_a_processor_each_unless_others_would_be_bound_to_the_same() {
+        let bound = |shards, processors: &[usize], parallelism| {
+            (0..shards).map(|index| processor_of(index, shards, processors, parallelism)).collect::<Vec<_>>()
+        };
+        assert_eq!(bound(2, &[3, 5, 6], 3), [Some(3), Some(5)]);
+        assert_eq!(bound(1, &[3, 5, 6], 3), [None], "one alone goes where there is time");
+        assert_eq!(bound(3, &[3, 5], 2), [None; 3], "two would share one");
+        assert_eq!(bound(2, &[0, 1, 2, 3], 2), [None; 2], "a quota of two processors on a machine of four");
     }
 }
