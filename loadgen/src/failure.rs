@@ -84,7 +84,8 @@ impl Failure {
     pub fn connect(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::ConnectRefused,
-            io::ErrorKind::AddrNotAvailable => Self::ConnectFailed(io::Error::new(
+            // The second where the address is given, and so bound before.
+            io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => Self::ConnectFailed(io::Error::new(
                 error.kind(),
                 format!("{error}: this source address has no free port left, give more with --source"),
             )),

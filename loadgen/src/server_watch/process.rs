@@ -192,25 +192,27 @@ mod tests {
     #[test]
     fn files_of_threads_with_tables_of_their_own_are_counted_and_others_once() {
         const FILES: usize = 500;
-        let (opened, is_open) = std::sync::mpsc::channel();
-        let open = |alone: bool| {
-            let opened = opened.clone();
-            move || {
-                if alone {
-                    descriptors::unshare().unwrap();
-                }
-                let files: Vec<_> = (0..FILES).map(|_| fs::File::open("/dev/null").unwrap()).collect();
-                opened.send(()).unwrap();
-                std::thread::park();
-                drop(files);
+        let all_open = std::sync::Barrier::new(4);
+        let counted = std::sync::Barrier::new(4);
+        let open = &|alone: bool| {
+            if alone {
+                descriptors::unshare().unwrap();
             }
+            let files: Vec<_> = (0..FILES).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+            all_open.wait();
+            counted.wait();
+            drop(files);
         };
         let before = open_files(std::process::id()).unwrap() as usize;
-        let threads = [open(true), open(true), open(false)].map(std::thread::spawn);
-        threads.iter().for_each(|_| is_open.recv().unwrap());
-        let after = open_files(std::process::id()).unwrap() as usize;
-        threads.iter().for_each(|thread| thread.thread().unpark());
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let after = std::thread::scope(|scope| {
+            for alone in [true, true, false] {
+                scope.spawn(move || open(alone));
+            }
+            all_open.wait();
+            let after = open_files(std::process::id());
+            counted.wait();
+            after.unwrap() as usize
+        });
         // Copies of what was open before are in both tables, and other tests open files, too.
         assert!((before + 3 * FILES..before + 4 * FILES).contains(&after), "{before} before, {after} after");
     }
