@@ -188,6 +188,46 @@ fn the_same_code_is_not_accused() {
     }
 }
 
+/// Compares two commands that start servers.
+fn gate_of_servers(base: &str, head: &str) -> (Option<i32>, Value, String) {
+    let file = |name: &str| Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let (json, markdown) = (file("servers.json"), file("servers.md"));
+    for old in [&json, &markdown] {
+        let _ = fs::remove_file(old);
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+    command.args(["gate", "--base-server", base, "--head-server", head, "--pairs", "14"]);
+    command.args(["--load", "echo ws://{address}/echo -c 4 -t 1 -d 600ms --warm-up 50ms"]);
+    command.arg("--json").arg(&json).arg("--markdown").arg(&markdown).current_dir(ROOT);
+    let Output { status, stderr, .. } = command.output().expect("the program was built");
+    let report = fs::read(&json).map_or(Value::Null, |json| serde_json::from_slice(&json).expect("it is JSON"));
+    let said = fs::read_to_string(&markdown).unwrap_or_default() + &String::from_utf8_lossy(&stderr);
+    (status.code(), report, said)
+}
+
+#[test]
+fn servers_of_any_kind_are_compared_in_pairs() {
+    let _alone = CLONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    succeed(Command::new("cargo").args(["build", "--locked", "--bin", "wsgate"]).current_dir(ROOT));
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it lies in target");
+    let wsgate = target.join("debug/wsgate").display().to_string();
+    let fast = format!("{wsgate} --shards 1 --admin 127.0.0.1:0 --listen 127.0.0.1:{{port}}");
+    // Each instruction of the same program costs it several.
+    let slow = format!("valgrind --quiet --tool=none {fast}");
+
+    let (code, report, said) = gate_of_servers(&fast, &slow);
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(report["paired"][0]["findings"][0][1]["decision"], "regression", "{report}");
+    assert!(said.contains("/cpu"), "{said}");
+
+    let (code, report, said) = gate_of_servers(&slow, &fast);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(report["paired"][0]["findings"][0][1]["decision"], "cleared", "{report}");
+
+    let (code, _, said) = gate_of_servers(&fast, "false");
+    assert_eq!(code, Some(2), "a server that does not start: {said}");
+}
+
 #[test]
 fn what_cannot_be_measured_is_never_taken_for_no_regression() {
     let clone = Clone::new();

@@ -21,7 +21,7 @@ use super::sides::Repository;
 use crate::rig::interval::interval;
 use crate::rig::markdown::{table_head, table_row};
 use crate::rig::stand::write_json;
-use record::{PLACES, Recorder};
+use record::{PLACES, Recorded, Recorder};
 use verdicts::{PAIRS, Pool, accused, bounds};
 
 /// What to record, and how much to draw from it.
@@ -88,7 +88,13 @@ fn calibrate(options: &Options) -> Result<(), Box<dyn Error>> {
         let rig = super::rig(&repository)?;
         Recorder::build(&repository, rig)?.record(*record, *record_slowed, percents, &options.file)?;
     }
-    let records = record::read(&options.file)?;
+    let rates = rates(&record::read(&options.file)?, options)?;
+    print!("{}", text(&rates));
+    write_json(options.json.as_deref(), &rates)
+}
+
+/// What would have become of gates whose pairs are drawn from the record.
+fn rates(records: &[Recorded], options: &Options) -> Result<Vec<Rate>, Box<dyn Error>> {
     let rows = rows();
     let usual: Vec<Pool<'_>> = rows
         .iter()
@@ -128,7 +134,7 @@ fn calibrate(options: &Options) -> Result<(), Box<dyn Error>> {
         percents.sort_by(f64::total_cmp);
         percents.dedup();
         for percent in percents {
-            let is_of = |known: &&record::Recorded| {
+            let is_of = |known: &&Recorded| {
                 known.planted.as_ref().is_some_and(|planted| planted.place == place && planted.percent == percent)
             };
             let pool = Pool::new(row, records.iter().filter(is_of));
@@ -137,8 +143,7 @@ fn calibrate(options: &Options) -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    print!("{}", text(&rates));
-    write_json(options.json.as_deref(), &rates)
+    Ok(rates)
 }
 
 fn text(rates: &[Rate]) -> String {
@@ -164,4 +169,35 @@ fn text(rates: &[Rate]) -> String {
         ]);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn by_its_record_the_gate_errs_as_seldom_as_it_claims() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/calibration.jsonl");
+        let line = ["calibrate", "--file", file, "--verdicts", "500", "--planted", "200"];
+        let Line { options } = Line::parse_from(line);
+        let mut records = record::read(&options.file).unwrap();
+        records.retain(|known| known.planted.as_ref().is_none_or(|planted| planted.percent == 5.0));
+        let rates = rates(&records, &options).unwrap();
+        let most = PAIRS[PAIRS.len() - 1];
+        let none = rates.iter().find(|rate| rate.percent == 0.0).unwrap();
+        assert!(none.accused * 100 <= none.verdicts, "{} of {}", none.accused, none.verdicts);
+        let found: Vec<_> = rates.iter().filter(|rate| (rate.percent, rate.pairs) == (5.0, most)).collect();
+        assert_eq!(found.len(), PLACES.len());
+        for rate in found {
+            assert!(rate.accused * 100 >= rate.verdicts * 95, "{}: {} of {}", rate.place, rate.accused, rate.verdicts);
+        }
+    }
 }

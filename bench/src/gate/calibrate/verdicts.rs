@@ -62,7 +62,7 @@ pub(super) fn accused(
         let replaced = planted.filter(|planted| planted.row.name == pool.row.name);
         let pairs = replaced.unwrap_or(pool).draw(pairs_max, replaced.is_none(), random);
         for &quantity in &pool.row.quantities {
-            let ratios: Vec<f64> = pairs.iter().filter_map(|pair| pair.ratio(quantity)).collect();
+            let ratios: Vec<_> = pairs.iter().map(|pair| pair.ratio(quantity)).collect();
             let finding = certainty.decide(quantity, &ratios);
             if finding.is_some_and(|finding| finding.decision == Decision::Regression) {
                 accused.push((pool.row.name.clone(), quantity));

@@ -95,12 +95,14 @@ impl Certainty {
         Some(Finding { pairs: ratios.len(), percent, lower, upper, decision })
     }
 
-    /// Goes through pairs as they were measured, and stops where a gate would have.
-    pub(crate) fn decide(self, quantity: Quantity, ratios: &[f64]) -> Option<Finding> {
+    /// Goes through pairs as they were measured, and stops where a gate would have. Those
+    /// that say nothing of the quantity count as pairs.
+    pub(crate) fn decide(self, quantity: Quantity, ratios: &[Option<f64>]) -> Option<Finding> {
         let looks = LOOKS.iter().filter(|&&pairs| pairs <= ratios.len());
         let mut last = None;
         for &pairs in looks {
-            last = self.look(quantity, &ratios[..pairs]);
+            let known: Vec<f64> = ratios[..pairs].iter().flatten().copied().collect();
+            last = self.look(quantity, &known);
             if last.is_some_and(|finding| finding.decision != Decision::Open) {
                 break;
             }
@@ -119,7 +121,7 @@ mod tests {
     }
 
     fn decide(percent: f64, count: usize) -> Finding {
-        let ratios: Vec<f64> = noise(count).map(|noise| noise + (1.0 + percent / 100.0).ln()).collect();
+        let ratios: Vec<_> = noise(count).map(|noise| Some(noise + (1.0 + percent / 100.0).ln())).collect();
         Certainty::of(12).decide(Quantity::Cpu, &ratios).unwrap()
     }
 
@@ -151,6 +153,16 @@ mod tests {
         let ratios: Vec<f64> = (0..LOOKS[0]).map(|n| 0.1 + n as f64 / 1000.0).collect();
         let finding = Certainty::of(12).look(Quantity::Cpu, &ratios).unwrap();
         assert_eq!(finding.decision, Decision::Regression);
+        let ratios: Vec<_> = ratios.into_iter().map(Some).collect();
         assert_eq!(Certainty::of(12).decide(Quantity::Cpu, &ratios[1..]), None, "too few to look at");
+    }
+
+    #[test]
+    fn pairs_that_say_nothing_count_as_pairs() {
+        let some = |every: usize| -> Vec<_> {
+            noise(40).enumerate().map(|(n, noise)| (n % every != 0).then_some(noise + 0.1)).collect()
+        };
+        let finding = Certainty::of(12).decide(Quantity::Cpu, &some(4)).unwrap();
+        assert_eq!((finding.pairs, finding.decision), (15, Decision::Regression), "at the second look, of 20 pairs");
     }
 }

@@ -181,8 +181,12 @@ impl Rig {
             let said = fs::read_to_string(self.said(name)).unwrap_or_default();
             return Err(io::Error::other(format!("{}: loadgen ended with {status}: {}", row.name, said.trim())));
         }
-        read(&fs::read(self.report(name))?)
-            .ok_or_else(|| io::Error::other(format!("{}: loadgen's report says no CPU", row.name)))
+        read(&fs::read(self.report(name))?).ok_or_else(|| {
+            io::Error::other(format!(
+                "{}: loadgen's report has no CPU of the server; a load must last half a second at least (-d)",
+                row.name
+            ))
+        })
     }
 
     fn report(&self, name: &str) -> PathBuf {
