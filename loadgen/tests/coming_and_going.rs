@@ -99,6 +99,14 @@ fn churn_is_valid_where_more_handshakes_wait_for_the_server_than_may() {
 }
 
 #[test]
+fn churn_may_last_longer_than_a_handshake() {
+    let (address, _ends) = ends();
+    // Who comes has the place of one that came and went before, whose time is over.
+    let run = loadgen("churn", address, "-R 100 -d 1s --timeout 200ms");
+    assert_eq!((run.code, run.faults(), run.count("received")), (0, vec![], 100), "{}", run.json);
+}
+
+#[test]
 fn churn_without_places_for_those_who_stay_is_refused() {
     let output = Command::new(env!("CARGO_BIN_EXE_loadgen")).args("churn -R 100 -c 199 --stay 2s".split(' ')).output();
     let output = output.unwrap();

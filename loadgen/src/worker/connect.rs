@@ -20,10 +20,14 @@ impl Worker {
             return;
         }
         let now = self.setup.clock.now();
+        let timeout = self.setup.plan.handshake_timeout;
         while let Some(deadline) = self.setup.connector.overdue(now) {
-            let late = self.connections.get(deadline.slot).filter(|connection| connection.member == deadline.member);
+            // Both the slot and the member may have come back since, with a time of their own.
+            let late = self
+                .connections
+                .get(deadline.slot)
+                .filter(|connection| connection.member == deadline.member && connection.begun + timeout == deadline.at);
             if let Some(connection) = late.filter(|connection| !connection.ready) {
-                let timeout = self.setup.plan.handshake_timeout;
                 let failure = match (&self.setup.plan.speech.subscribed, connection.is_connected()) {
                     (Some(text), true) if connection.peer.is_open() => {
                         Failure::SubscribeTimeout { text: text.clone(), timeout }
