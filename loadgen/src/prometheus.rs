@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 use std::time::Duration;
 
+use wsgate::driver::descriptors;
+
 use crate::failure::FailureCounts;
 use crate::latency::{Latency, Quantiles};
 use crate::series::Second;
@@ -70,7 +72,12 @@ impl Prometheus {
         let address = listener.local_addr()?;
         let page = Arc::new(Mutex::new(Sums::default().text()));
         let served = page.clone();
-        Builder::new().name("loadgen-metrics".to_owned()).spawn(move || serve(&listener, &served))?;
+        Builder::new().name("loadgen-metrics".to_owned()).spawn(move || {
+            // What is accepted here is in no worker's copy of the table, which would keep it
+            // open until the end of the run.
+            let _ = descriptors::unshare();
+            serve(&listener, &served);
+        })?;
         Ok(Self { address, page, sums: Sums::default() })
     }
 

@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use common::{echo_server, loadgen, server};
 
@@ -154,6 +155,30 @@ fn manual_and_completions_come_from_the_flags() {
         let completions = stdout(&run(&["completions", shell]));
         assert!(completions.contains(part) && completions.contains("fail-if"), "{shell}");
     }
+}
+
+#[test]
+fn scrapes_end_while_workers_start() {
+    let server = echo_server(|_, message| vec![message]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["echo", &format!("ws://{server}/"), "-c", "200", "-t", "200", "-d", "1h", "--prometheus", "127.0.0.1:0"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("loadgen: metrics at http://").unwrap().strip_suffix("/metrics").unwrap();
+    let address: SocketAddr = address.parse().unwrap();
+    let ended = (0..200).all(|_| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        stream.read_to_end(&mut Vec::new()).is_ok()
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(ended, "somebody else keeps a scraper's connection open");
 }
 
 #[test]
