@@ -214,7 +214,8 @@ fn text_and_page_show_each_population_and_each_phase() {
     };
     assert!(text.contains("2 populations, 2 connections, "), "{text}");
     assert_eq!(row("two"), ["two,", "0.2", "s"], "{text}");
-    assert_eq!(row("quick")[..4], ["quick", "100", "100", "0"], "{text}");
+    // Name, sent and received per second, lost. A slow machine sends and receives late.
+    assert!(matches!(row("quick")[..4], ["quick", _, _, "0"]), "{text}");
     assert_eq!(row("still"), ["still", "-", "-", "0", "-", "-", "-", "-"]);
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     let page = std::fs::read_to_string(html).unwrap();
