@@ -1,14 +1,9 @@
-//! One socket and its client: connecting, reading, writing, with TLS or without.
+//! One socket and its client: reading and writing, with TLS or without.
 //!
 //! Owner: `worker`. Never blocks.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 
-use mio::net::TcpStream;
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
-use socket2::{Domain, Protocol, Socket, Type};
 use wsgate::buffer::BufferPool;
 use wsgate::time::Time;
 use wsgate::tls::{ClientStream, RECORD_PLAINTEXT_BYTES_MAX};
@@ -16,6 +11,7 @@ use wsgate::tls::{ClientStream, RECORD_PLAINTEXT_BYTES_MAX};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::publisher::Publisher;
+use crate::sockets::{Received, Socket, Sockets};
 use crate::template::Values;
 
 /// A connection from the first SYN to the end.
@@ -43,7 +39,7 @@ pub struct Connection {
     /// Messages that it is to send for those that arrived, before that.
     pub owed: usize,
     connected: bool,
-    stream: TcpStream,
+    socket: Socket,
     tls: Option<Box<ClientStream>>,
 }
 
@@ -76,30 +72,10 @@ impl Peer {
     }
 }
 
-/// What reading gave.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Received {
-    /// That many bytes.
-    Bytes(usize),
-    /// Nothing for now.
-    Nothing,
-    /// The server ended the stream.
-    End,
-}
-
 impl Connection {
-    /// Begins to connect. `receive_buffer`: bytes that the kernel is to take at most; `out` holds the client's request; `tls` is a new stream.
-    pub fn connect(
-        begun: Time,
-        address: SocketAddr,
-        source: Option<IpAddr>,
-        receive_buffer: Option<usize>,
-        peer: Peer,
-        out: Vec<u8>,
-        tls: Option<ClientStream>,
-    ) -> Result<Self, Failure> {
-        let stream = open_socket(address, source, receive_buffer).map_err(Failure::connect)?;
-        Ok(Self {
+    /// On a socket that connects; `out` holds the client's request, `tls` is a new stream.
+    pub fn new(begun: Time, socket: Socket, peer: Peer, out: Vec<u8>, tls: Option<ClientStream>) -> Self {
+        Self {
             member: 0,
             publishes: false,
             values: Values::default(),
@@ -112,14 +88,9 @@ impl Connection {
             dirty: false,
             owed: 0,
             connected: false,
-            stream,
+            socket,
             tls: tls.map(Box::new),
-        })
-    }
-
-    /// The socket, for registration.
-    pub fn stream(&mut self) -> &mut TcpStream {
-        &mut self.stream
+        }
     }
 
     /// The TCP connection stands.
@@ -128,32 +99,17 @@ impl Connection {
     }
 
     /// The socket became writable, or failed: whether the TCP connection stands.
-    pub fn check_connected(&mut self) -> Result<bool, Failure> {
-        if self.connected {
-            return Ok(true);
-        }
-        if let Some(error) = self.stream.take_error().map_err(Failure::connect)? {
-            return Err(Failure::connect(error));
-        }
-        match self.stream.peer_addr() {
-            Ok(_) => self.connected = true,
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
-            Err(error) => return Err(Failure::connect(error)),
+    pub fn check_connected(&mut self, sockets: &mut dyn Sockets) -> Result<bool, Failure> {
+        if !self.connected && self.socket.check_connected().map_err(Failure::connect)? {
+            self.connected = true;
+            sockets.connected(&mut self.socket);
         }
         Ok(self.connected)
     }
 
-    /// Reads into `buffer`.
-    pub fn receive(&mut self, buffer: &mut [u8]) -> Result<Received, Failure> {
-        loop {
-            return match recv(&self.stream, &mut *buffer, RecvFlags::empty()) {
-                Ok((_, 0)) => Ok(Received::End),
-                Ok((len, _)) => Ok(Received::Bytes(len)),
-                Err(Errno::AGAIN) => Ok(Received::Nothing),
-                Err(Errno::INTR) => continue,
-                Err(error) => Err(Failure::ConnectionLost(error.into())),
-            };
-        }
+    /// Reads what has come.
+    pub fn receive<'s>(&self, sockets: &'s mut dyn Sockets) -> Result<Received<'s>, Failure> {
+        sockets.receive(&self.socket).map_err(Failure::ConnectionLost)
     }
 
     /// What received bytes say: themselves, or with TLS what they decrypt to.
@@ -165,12 +121,7 @@ impl Connection {
     ) -> Result<&'a mut [u8], Failure> {
         let Some(tls) = &mut self.tls else { return Ok(received) };
         plaintext.clear();
-        let result = tls.receive(received, plaintext, pool);
-        if result.is_err() {
-            // The server learns why, if it takes it.
-            let _ = self.flush_ciphertext(pool);
-        }
-        result?;
+        tls.receive(received, plaintext, pool)?;
         Ok(plaintext)
     }
 
@@ -180,30 +131,28 @@ impl Connection {
     }
 
     /// The socket is full: what is queued now waits.
-    pub fn is_blocked(&self) -> bool {
-        self.blocked
+    pub fn is_blocked(&self, sockets: &dyn Sockets) -> bool {
+        self.blocked || sockets.holds_back(&self.socket)
     }
 
     /// Writes what the socket takes. What is left goes when it is writable again.
-    pub fn flush(&mut self, pool: &mut BufferPool) -> Result<(), Failure> {
-        let written = if self.tls.is_some() { self.flush_encrypted(pool) } else { self.flush_plain() };
+    pub fn flush(&mut self, sockets: &mut dyn Sockets, pool: &mut BufferPool) -> Result<(), Failure> {
+        let written = if self.tls.is_some() { self.flush_encrypted(sockets, pool) } else { self.flush_plain(sockets) };
         self.blocked = self.unsent_bytes() > 0;
-        written
+        written.map_err(Failure::ConnectionLost)
     }
 
-    fn flush_plain(&mut self) -> Result<(), Failure> {
+    fn flush_plain(&mut self, sockets: &mut dyn Sockets) -> io::Result<()> {
         while self.written < self.out.len() {
-            match write(&self.stream, &self.out[self.written..]) {
-                Ok(len) => self.written += len,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
+            match sockets.send(&self.socket, &self.out[self.written..])? {
+                0 => {
                     if self.written >= self.out.len() / 2 {
                         self.out.drain(..self.written);
                         self.written = 0;
                     }
                     return Ok(());
                 }
-                Err(error) => return Err(Failure::ConnectionLost(error.into())),
+                len => self.written += len,
             }
         }
         self.out.clear();
@@ -212,8 +161,8 @@ impl Connection {
     }
 
     /// Encrypts a record when the one before it has left.
-    fn flush_encrypted(&mut self, pool: &mut BufferPool) -> Result<(), Failure> {
-        while self.flush_ciphertext(pool)? {
+    fn flush_encrypted(&mut self, sockets: &mut dyn Sockets, pool: &mut BufferPool) -> io::Result<()> {
+        while self.flush_ciphertext(sockets, pool)? {
             let Some(tls) = self.tls.as_mut().filter(|tls| tls.can_encrypt()) else { return Ok(()) };
             if self.written == self.out.len() {
                 self.out.clear();
@@ -221,53 +170,30 @@ impl Connection {
                 return Ok(());
             }
             let end = self.out.len().min(self.written + RECORD_PLAINTEXT_BYTES_MAX);
-            let encrypted = tls.encrypt(&self.out[self.written..end], pool);
-            encrypted.map_err(|error| Failure::ConnectionLost(io::Error::other(error)))?;
+            tls.encrypt(&self.out[self.written..end], pool).map_err(io::Error::other)?;
             self.written = end;
         }
         Ok(())
     }
 
     /// Writes what is encrypted; whether the socket took all of it.
-    fn flush_ciphertext(&mut self, pool: &mut BufferPool) -> Result<bool, Failure> {
-        let Self { tls: Some(tls), stream, .. } = self else { return Ok(true) };
+    pub fn flush_ciphertext(&mut self, sockets: &mut dyn Sockets, pool: &mut BufferPool) -> io::Result<bool> {
+        let Some(tls) = &mut self.tls else { return Ok(true) };
         while !tls.unsent().is_empty() {
-            match write(stream, tls.unsent()) {
-                Ok(len) => tls.sent(len, pool),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(false),
-                Err(error) => return Err(Failure::ConnectionLost(error.into())),
+            match sockets.send(&self.socket, tls.unsent())? {
+                0 => return Ok(false),
+                len => tls.sent(len, pool),
             }
         }
         Ok(true)
     }
 
-    /// Gives buffers back; the connection is over.
-    pub fn release(&mut self, pool: &mut BufferPool) {
-        if let Some(tls) = &mut self.tls {
+    /// The connection is over: its socket is closed, and buffers are given back.
+    pub fn end(self, sockets: &mut dyn Sockets, pool: &mut BufferPool) -> (Peer, Vec<u8>) {
+        if let Some(mut tls) = self.tls {
             tls.release(pool);
         }
-    }
-}
-
-/// One call of the system, without the C library's own, which lets other threads cancel it
-/// and costs as much as half a message.
-fn write(stream: &TcpStream, bytes: &[u8]) -> rustix::io::Result<usize> {
-    send(stream, bytes, SendFlags::NOSIGNAL)
-}
-
-fn open_socket(address: SocketAddr, source: Option<IpAddr>, receive_buffer: Option<usize>) -> io::Result<TcpStream> {
-    let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
-    socket.set_tcp_nodelay(true)?;
-    if let Some(bytes) = receive_buffer {
-        socket.set_recv_buffer_size(bytes)?;
-    }
-    if let Some(source) = source {
-        socket.bind(&SocketAddr::new(source, 0).into())?;
-    }
-    match socket.connect(&address.into()) {
-        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
-        _ => Ok(TcpStream::from_std(socket.into())),
+        sockets.close(self.socket);
+        (self.peer, self.out)
     }
 }

@@ -23,9 +23,10 @@ use crate::scenario::{Pace, Scenario, churn::Churn, echo::Echo, fanout, fanout::
 use crate::schedule::{Pacer, Window};
 use crate::series::Series;
 use crate::shared::{Command, Counters, Counts, Notice, Reporter, Stage};
+use crate::sockets::WAKE;
 use crate::timeline::Timeline;
 use crate::watch::{Moment, Watch};
-use crate::worker::{self, Setup, WAKE};
+use crate::worker::{self, Setup};
 
 /// What the workers have found out.
 #[derive(Debug)]
@@ -120,14 +121,13 @@ impl<'a> Crew<'a> {
                     payload: payload.clone(),
                     scenario: scenario(local),
                     connector: Connector::new(plan.members_at_first(local), pacer.clone(), plan.handshake_timeout),
-                    poll,
                     wakers: wakers.clone(),
                     commands,
                     reporter: Reporter { worker, notices: notice_sender.clone() },
                     counters: crew.counters.clone(),
                     handover: Handover::new(Timeline::connecting(), clock.now(), returned),
                 };
-                crew.workers.push(Builder::new().name(format!("loadgen-{worker}")).spawn(|| worker::run(setup))?);
+                crew.workers.push(Builder::new().name(format!("loadgen-{worker}")).spawn(|| worker::run(setup, poll))?);
                 crew.populations.push(number);
                 crew.commands.push(sender);
                 crew.returns.push(give_back);

@@ -9,6 +9,7 @@
 //!                 +- worker: event loop, clock, sockets
 //!                      connector  who connects next, and how fast
 //!                      connection one socket and its client
+//!                      sockets    how sockets are waited for: epoll, io_uring
 //!                      client     WebSocket, sans-IO
 //!                      publisher  HTTP, sans-IO
 //!                      conversation  what a client hears and says
@@ -19,7 +20,7 @@
 //! report <- series, tally, latency, failure; threshold
 //! ```
 //!
-//! Sockets, clocks, threads and signals are met in `worker`, `connection`, `alarm`,
+//! Sockets, clocks, threads and signals are met in `worker`, `sockets`, `alarm`,
 //! `files`, `interrupt`, `self_check`, `server_watch` and `crew` only. Everything else takes the time
 //! and the bytes as arguments and is tested without either.
 
@@ -63,6 +64,7 @@ pub mod self_check;
 pub mod series;
 pub mod server_watch;
 pub mod shared;
+pub mod sockets;
 pub mod speech;
 pub mod statistics;
 pub mod tally;

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Ok(report) => report,
         Err(error) => {
             let code = match error {
-                RunError::Files(_) => EXIT_USAGE,
+                RunError::Files(_) | RunError::IoUring(_) => EXIT_USAGE,
                 RunError::Resolve { .. } => Verdict::NotConnected.exit_code(),
                 RunError::Start(_) | RunError::Worker { .. } => EXIT_INTERNAL,
             };

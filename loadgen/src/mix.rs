@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::course::Course;
 use crate::plan::Plan;
+use crate::sockets::Io;
 
 /// Clients that do the same.
 #[derive(Clone, Debug)]
@@ -60,6 +61,11 @@ impl Mix {
     /// Worker threads of all populations.
     pub fn threads(&self) -> usize {
         self.plans().map(|plan| plan.threads).sum()
+    }
+
+    /// How workers wait for their sockets, the same in all populations.
+    pub fn io(&self) -> Io {
+        self.populations[0].plan.io
     }
 
     /// How long answers are waited for.

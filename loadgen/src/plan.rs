@@ -9,6 +9,7 @@ use crate::course::Course;
 use crate::publisher::PublishRequest;
 use crate::scenario::Pace;
 use crate::schedule::{Arrivals, Share};
+use crate::sockets::Io;
 use crate::speech::Speech;
 use crate::target::{Request, Target};
 use crate::template::Values;
@@ -102,6 +103,8 @@ pub struct Plan {
     pub threads: usize,
     /// Each worker keeps to a processor of its own.
     pub pin: bool,
+    /// How workers wait for their sockets.
+    pub io: Io,
     /// Addresses to connect from, in turn; empty leaves it to the system.
     pub sources: Vec<IpAddr>,
     /// Nobody said what to do: the report adds what to try next.

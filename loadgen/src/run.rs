@@ -6,6 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use wsgate::driver::uring;
 use wsgate::time::Time;
 
 use crate::crew::{Crew, Finds};
@@ -17,6 +18,7 @@ use crate::report::Report;
 use crate::schedule::Window;
 use crate::self_check;
 use crate::series::Series;
+use crate::sockets::Io;
 use crate::watch::Watch;
 
 /// Why a run could not take place.
@@ -36,6 +38,9 @@ pub enum RunError {
     /// The operating system refused an event queue or a thread.
     #[error("cannot start worker threads: {0}")]
     Start(io::Error),
+    /// The kernel, or who rules over it, refuses io_uring.
+    #[error("cannot use io_uring (--io io_uring): {0}; {hint}, or use --io epoll", hint = uring::hint(.0))]
+    IoUring(io::Error),
     /// A worker's event loop failed.
     #[error("worker {worker} failed: {error}")]
     Worker {
@@ -74,6 +79,9 @@ impl Addresses {
 /// What keeps a run from taking place; what goes wrong in one is in its report.
 pub fn run(mix: &Mix, watch: &mut dyn Watch, interrupt: &Interrupt) -> Result<Report, RunError> {
     files::raise_limit(mix)?;
+    if mix.io() == Io::IoUring {
+        uring::probe().map_err(RunError::IoUring)?;
+    }
     let addresses = mix.plans().map(Addresses::resolve).collect::<Result<Vec<_>, _>>()?;
     let finds = Crew::start(mix, &addresses, interrupt).map_err(RunError::Start)?.work(watch)?;
     let Finds { window, series, by_population, interrupted } = &finds;

@@ -11,14 +11,21 @@
 //! * `socket`: what is under way for one connection
 //! * `parked`: input that has to wait
 //! * `receive`, `send`: from completions to the shard, and back
+//! * `streams`: the same kernel for connections without a shard
+//! * `refusal`: what to do where the kernel refuses
 
 mod buffers;
 mod parked;
 mod receive;
+mod refusal;
 mod ring;
 mod send;
 mod sends;
 mod socket;
+mod streams;
+
+pub use refusal::hint;
+pub use streams::{StreamEvent, StreamId, StreamInput, Streams, with_streams};
 
 use std::io;
 use std::os::fd::AsRawFd;

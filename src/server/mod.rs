@@ -14,7 +14,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use rustix::io::Errno;
 use tokio::sync::Notify;
 
 use crate::address::ListenAddress;
@@ -25,7 +24,7 @@ use crate::driver::clock::Clock;
 use crate::driver::descriptors::Parcel;
 use crate::driver::socket::{BoundListeners, SocketOptions};
 use crate::driver::unix_socket::SocketFile;
-use crate::driver::{machine, mailbox, uring};
+use crate::driver::{mailbox, uring};
 use crate::hub::HubSettings;
 use crate::id::ShardId;
 use crate::stats::{ProcessStats, ShardStats};
@@ -57,7 +56,7 @@ pub enum StartError {
     #[error("cannot serve TLS (tls.certificates): {0}")]
     Tls(#[from] TlsError),
     /// The kernel, or who rules over it, refuses io_uring.
-    #[error("cannot use io_uring (io = \"io_uring\"): {0}; {hint}, or start with --io epoll", hint = io_uring_hint(.0))]
+    #[error("cannot use io_uring (io = \"io_uring\"): {0}; {hint}, or start with --io epoll", hint = uring::hint(.0))]
     IoUring(io::Error),
     /// The system refused a thread, a descriptor or random numbers.
     #[error("cannot start: {0}")]
@@ -70,25 +69,6 @@ fn hint(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => "; ports below 1024 need a capability, or choose a higher one",
         io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
         _ => "",
-    }
-}
-
-/// What lets a process use io_uring.
-fn io_uring_hint(error: &io::Error) -> String {
-    const SECCOMP: &str =
-        "a container's seccomp profile must allow io_uring_setup, io_uring_enter and io_uring_register";
-    match Errno::from_io_error(error) {
-        Some(Errno::PERM | Errno::ACCESS) => match machine::io_uring_disabled() {
-            Some(level) if level != "0" => {
-                format!("sysctl kernel.io_uring_disabled is {level}: set it to 0")
-            }
-            _ => SECCOMP.to_owned(),
-        },
-        Some(Errno::NOSYS) => format!("the kernel must have it (CONFIG_IO_URING), and {SECCOMP}"),
-        Some(Errno::INVAL) => "it takes Linux 6.12 or newer".to_owned(),
-        Some(Errno::NOMEM) => "give the process more memory to lock (ulimit -l)".to_owned(),
-        Some(Errno::MFILE) => "give the process more open files (ulimit -n)".to_owned(),
-        _ => "see the log of the kernel".to_owned(),
     }
 }
 

@@ -8,7 +8,7 @@ use wsgate::proto::frame::MessageKind;
 use super::client::Clients;
 use super::load::Load;
 use super::output::OutputArgs;
-use super::values::duration;
+use super::values::{IoArg, duration};
 use crate::course::Course;
 use crate::limits::{CONNECTIONS_MAX, THREADS_DEFAULT_MAX, THREADS_MAX};
 use crate::payload::{PAYLOAD_BYTES_MIN, PAYLOAD_BYTES_MIN_OPEN, SEQUENCE_MAX};
@@ -31,6 +31,9 @@ pub(super) struct Common {
     /// Bind each worker thread to a processor of its own
     #[arg(long)]
     pub(super) pin: bool,
+    /// How workers wait for their sockets; auto is epoll
+    #[arg(long, env = "LOADGEN_IO", value_name = "KIND", value_enum, default_value_t = IoArg::Auto)]
+    pub(super) io: IoArg,
     #[command(flatten)]
     pub(super) clients: Clients,
     #[command(flatten)]
@@ -99,6 +102,7 @@ pub(super) fn build(
             MessageKind::Text
         },
         pin: common.pin,
+        io: common.io.into(),
         threads: threads.min(connections + publishers),
         sources: common.clients.source.map_or(Vec::new(), |sources| sources.0),
         is_default: false,

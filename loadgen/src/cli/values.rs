@@ -3,11 +3,33 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 use crate::limits::{CONNECTIONS_MAX, DURATION_MAX, PAYLOAD_BYTES_MAX, RATE_MAX};
 use crate::payload::PAYLOAD_BYTES_MIN;
+use crate::sockets::Io;
 
 /// Addresses of `--source`.
 const SOURCES_MAX: usize = 4096;
+
+/// How workers wait for their sockets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum IoArg {
+    Auto,
+    Epoll,
+    #[value(name = "io_uring")]
+    IoUring,
+}
+
+impl From<IoArg> for Io {
+    fn from(io: IoArg) -> Self {
+        match io {
+            // It measured no worse where it was compared.
+            IoArg::Auto | IoArg::Epoll => Self::Epoll,
+            IoArg::IoUring => Self::IoUring,
+        }
+    }
+}
 
 /// Source addresses. A type of its own: clap takes a bare `Vec` for a repeated flag.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -60,7 +60,7 @@ fn set_up(mix: &Mix) -> String {
         mix.file.as_deref().unwrap_or_default(),
         many(mix.populations.len(), "population"),
         many(mix.connections_total(), "connection"),
-        many(mix.threads(), "thread"),
+        super::set_up::threads(mix.threads(), mix.io()),
         phases.join(", ")
     )
 }

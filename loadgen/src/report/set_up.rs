@@ -3,6 +3,7 @@
 use crate::numbers::{decimal, grouped, many};
 use crate::plan::{Kind, Plan};
 use crate::scenario::Pace;
+use crate::sockets::Io;
 
 /// What kind of loop it is, and what latency means there.
 pub(super) fn mode(plan: &Plan) -> &'static str {
@@ -15,6 +16,12 @@ pub(super) fn mode(plan: &Plan) -> &'static str {
     }
 }
 
+/// Worker threads, and how they wait if not as usual.
+pub(super) fn threads(count: usize, io: Io) -> String {
+    let threads = many(count, "thread");
+    if io == Io::default() { threads } else { format!("{threads} with {}", io.name()) }
+}
+
 pub(super) fn set_up(plan: &Plan) -> String {
     let mut parts = match plan.kind {
         Kind::Fanout { publishers } | Kind::Slow { publishers, .. } => {
@@ -22,7 +29,7 @@ pub(super) fn set_up(plan: &Plan) -> String {
         }
         _ => vec![many(plan.connections, "connection")],
     };
-    parts.push(many(plan.threads, "thread"));
+    parts.push(threads(plan.threads, plan.io));
     if plan.pace.is_some() && !matches!(plan.kind, Kind::Churn { .. }) {
         parts.push(format!("{} bytes per message", grouped(plan.payload_bytes as u64)));
     }

@@ -1,7 +1,6 @@
 //! Connections come and go: the ramp, the scenario's own comings and goings, the
 //! publishers' next connections, and every end.
 
-use mio::{Interest, Token};
 use wsgate::proto::close::CloseCode;
 use wsgate::time::Time;
 
@@ -12,9 +11,10 @@ use crate::failure::Failure;
 use crate::limits::{CLOSE_TIMEOUT, CONNECTS_PER_TURN, STALLED_BUFFER_BYTES};
 use crate::publisher::Publisher;
 use crate::scenario::Leave;
+use crate::sockets;
 use crate::tls::TlsPlan;
 
-impl Worker {
+impl Worker<'_> {
     pub(super) fn connect_due(&mut self) {
         if self.setup.connector.is_done() {
             return;
@@ -85,7 +85,7 @@ impl Worker {
 
     /// Begins to connect; the slot. `publisher` goes on with what waits.
     fn open(&mut self, member: usize, publisher: Option<Publisher>) -> Result<usize, Failure> {
-        let Setup { plan, addresses, clock, poll, connector, number: worker, .. } = &mut self.setup;
+        let Setup { plan, addresses, clock, connector, number: worker, .. } = &mut self.setup;
         let (number, publishes) = plan.client(*worker, member);
         let values = plan.values(*worker, member);
         let request = if publishes { &plan.publisher_request } else { &plan.request };
@@ -106,14 +106,15 @@ impl Worker {
         if let Some(tls) = &mut tls {
             tls.begin(&mut self.tools.buffers)?;
         }
-        let receive_buffer = plan.stalls(number).then_some(STALLED_BUFFER_BYTES);
-        let mut connection = Connection::connect(begun, address, source, receive_buffer, peer, out, tls)?;
-        connection.member = member;
-        (connection.values, connection.publishes) = (values, publishes);
+        let stalls = plan.stalls(number);
+        let stream = sockets::connect(address, source, stalls.then_some(STALLED_BUFFER_BYTES));
+        let stream = stream.map_err(Failure::connect)?;
         let entry = self.connections.vacant_entry();
         let slot = entry.key();
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        poll.registry().register(connection.stream(), Token(slot), interest).map_err(Failure::ConnectFailed)?;
+        let socket = self.sockets.open(slot, stream, stalls).map_err(Failure::ConnectFailed)?;
+        let mut connection = Connection::new(begun, socket, peer, out, tls);
+        connection.member = member;
+        (connection.values, connection.publishes) = (values, publishes);
         entry.insert(connection);
         connector.begun(slot, member, begun);
         Ok(slot)
@@ -149,12 +150,12 @@ impl Worker {
 
     /// The connection is over.
     pub(super) fn end(&mut self, slot: usize, end: End) {
-        let mut connection = self.connections.remove(slot);
+        let connection = self.connections.remove(slot);
         let is_closing = connection.peer.is_closing();
-        let member = connection.member;
+        let (member, was_ready) = (connection.member, connection.ready);
         let was_open = self.slots[member] as usize == slot;
-        connection.release(&mut self.tools.buffers);
-        match connection.peer {
+        let (peer, mut out) = connection.end(self.sockets, &mut self.tools.buffers);
+        match peer {
             Peer::WebSocket(mut client) => client.release(&mut self.tools),
             Peer::Publisher(publisher) => {
                 let (next, unanswered) = publisher.ended();
@@ -170,7 +171,7 @@ impl Worker {
             }
         }
         let counters = &mut self.outcome.connections;
-        if !connection.ready {
+        if !was_ready {
             self.setup.connector.ended(false);
         }
         if was_open {
@@ -189,8 +190,8 @@ impl Worker {
             }
             counters.failures.add(&failure);
         }
-        connection.out.clear();
-        recycle(&mut self.spares, connection.out, self.setup.payload.bytes());
+        out.clear();
+        recycle(&mut self.spares, out, self.setup.payload.bytes());
     }
 
     /// Begins the closing handshake, where there is one.

@@ -10,21 +10,18 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use mio::{Events, Poll, Token, Waker};
+use mio::{Poll, Waker};
 use slab::Slab;
 use wsgate::driver::clock::Clock;
-use wsgate::driver::{descriptors, machine};
+use wsgate::driver::{descriptors, machine, uring};
 use wsgate::time::Time;
 
-use crate::alarm::Alarm;
 use crate::client::Tools;
 use crate::connection::Connection;
 use crate::connector::Connector;
 use crate::failure::Failure;
 use crate::handover::Handover;
-use crate::limits::{
-    EVENTS_PER_TURN, RECEIVE_BUFFER_BYTES, SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX, UNSENT_BYTES_MAX,
-};
+use crate::limits::{HANDSHAKES_PENDING_MAX, SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX, UNSENT_BYTES_MAX};
 use crate::payload::Payload;
 use crate::plan::Plan;
 use crate::random::Random;
@@ -33,6 +30,9 @@ use crate::scenario::{Pace, Scenario};
 use crate::schedule::Window;
 use crate::self_check::SelfCheck;
 use crate::shared::{Command, Counters, Reporter, Stage};
+use crate::sockets::epoll::Epoll;
+use crate::sockets::uring::Uring;
+use crate::sockets::{Event, Io, Sockets};
 use crate::tally::Outcome;
 use crate::timeline::Timeline;
 
@@ -40,9 +40,6 @@ mod connect;
 mod receive;
 mod send;
 
-/// Token of the waker; connections have their slot.
-pub const WAKE: Token = Token(usize::MAX);
-const ALARM: Token = Token(usize::MAX - 1);
 /// A member without a connection.
 const NO_SLOT: u32 = u32::MAX;
 
@@ -62,8 +59,6 @@ pub struct Setup {
     pub scenario: Box<dyn Scenario>,
     /// The ramp.
     pub connector: Connector,
-    /// The event queue, on which [`WAKE`] is registered.
-    pub poll: Poll,
     /// One waker per worker of the population.
     pub wakers: Arc<[Waker]>,
     /// Orders of the main thread.
@@ -77,19 +72,29 @@ pub struct Setup {
 }
 
 /// The worker's thread, from the first connect to the last close. What it counted
-/// is handed over by the reporter.
-pub fn run(setup: Setup) -> io::Result<()> {
+/// is handed over by the reporter. `poll` has the worker's waker, with the token
+/// [`WAKE`](crate::sockets::WAKE).
+pub fn run(setup: Setup, poll: Poll) -> io::Result<()> {
     if setup.plan.pin {
         pin(setup.reporter.worker)?;
     }
     // Without, it shares the process's, which has been found to be large enough.
     let _ = descriptors::unshare();
-    let mut worker = Worker::new(setup)?;
-    let mut events = Events::with_capacity(EVENTS_PER_TURN);
+    match setup.plan.io {
+        Io::Epoll => work(setup, &mut Epoll::new(poll)?),
+        Io::IoUring => {
+            let sockets_max = setup.plan.members(setup.number) + HANDSHAKES_PENDING_MAX;
+            uring::with_streams(sockets_max, |streams| work(setup, &mut Uring::new(streams, poll)))
+        }
+    }
+}
+
+fn work(setup: Setup, sockets: &mut dyn Sockets) -> io::Result<()> {
+    let mut worker = Worker::new(setup, sockets)?;
     // Who has nobody to connect would hear of no event that leads on.
     worker.advance();
     while worker.phase != Phase::Over {
-        worker.turn(&mut events)?;
+        worker.turn()?;
     }
     let Worker { setup: Setup { scenario, clock, reporter, handover, .. }, mut outcome, self_check, .. } = worker;
     outcome.loads.push(self_check.finish());
@@ -136,15 +141,14 @@ impl From<Failure> for End {
     }
 }
 
-struct Worker {
+struct Worker<'s> {
     setup: Setup,
+    sockets: &'s mut dyn Sockets,
     phase: Phase,
-    alarm: Alarm,
     tools: Tools,
     connections: Slab<Connection>,
     /// Slot of each member's open connection.
     slots: Vec<u32>,
-    receive_buffer: Box<[u8]>,
     spares: Vec<Vec<u8>>,
     /// Slots with something to write.
     dirty: Vec<usize>,
@@ -160,8 +164,8 @@ struct Worker {
     outcome: Outcome,
 }
 
-impl Worker {
-    fn new(setup: Setup) -> io::Result<Self> {
+impl<'s> Worker<'s> {
+    fn new(setup: Setup, sockets: &'s mut dyn Sockets) -> io::Result<Self> {
         let plan = &setup.plan;
         let members = plan.members(setup.number);
         let in_flight = match plan.pace {
@@ -171,11 +175,9 @@ impl Worker {
         let tools = Tools::new(Random::from_system()?, plan.payload_bytes.max(1 << 20) * 2);
         Ok(Self {
             phase: Phase::Connecting,
-            alarm: Alarm::new(setup.poll.registry(), ALARM)?,
             tools,
             connections: Slab::with_capacity(members),
             slots: vec![NO_SLOT; members],
-            receive_buffer: vec![0; RECEIVE_BUFFER_BYTES].into(),
             spares: Vec::new(),
             dirty: Vec::new(),
             unread: Vec::new(),
@@ -184,28 +186,29 @@ impl Worker {
             self_check: SelfCheck::new(setup.reporter.worker),
             reads_all: false,
             outcome: Outcome::default(),
+            sockets,
             setup,
         })
     }
 
     /// One turn of the event loop.
-    fn turn(&mut self, events: &mut Events) -> io::Result<()> {
+    fn turn(&mut self) -> io::Result<()> {
         // 1. Wait for sockets, commands, or the next thing to do.
-        self.wait(events)?;
+        self.wait()?;
         self.hand_over();
         // 2. Connections that could not be read to the end last time, then those that woke us.
         for slot in std::mem::take(&mut self.unread) {
             self.serve(slot, |worker| worker.receive(slot, true));
         }
-        for event in events.iter() {
-            match event.token() {
-                WAKE => self.obey(),
-                ALARM => self.alarm.rang(),
-                Token(slot) => self.serve(slot, |worker| worker.ready(slot, event)),
+        while let Some(event) = self.sockets.next_event() {
+            match event {
+                Event::Wake => self.obey(),
+                Event::Ready(ready) => self.serve(ready.slot, |worker| worker.ready(ready)),
             }
             // A long turn must not make the schedule late.
             if self.send_at.is_some_and(|at| at <= self.setup.clock.now()) {
                 self.send_due();
+                self.sockets.submit();
             }
         }
         // 3. Tell the other workers what was delivered.
@@ -227,7 +230,7 @@ impl Worker {
         Ok(())
     }
 
-    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+    fn wait(&mut self) -> io::Result<()> {
         let now = self.setup.clock.now();
         self.self_check.turn(now);
         let phase_ends = match self.phase {
@@ -238,15 +241,9 @@ impl Worker {
         };
         let connect_at = self.setup.connector.wake_at();
         let cut_at = Some(self.setup.handover.cut_at());
-        let wake_at = [phase_ends, connect_at, self.send_at, cut_at].into_iter().flatten().min();
-        let is_due = wake_at.is_some_and(|at| at <= now) || !self.unread.is_empty();
-        if !is_due {
-            self.alarm.set(wake_at, now)?;
-        }
-        match self.setup.poll.poll(events, is_due.then_some(std::time::Duration::ZERO)) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            result => result,
-        }
+        let unread_at = (!self.unread.is_empty()).then_some(now);
+        let wake_at = [phase_ends, connect_at, self.send_at, cut_at, unread_at].into_iter().flatten().min();
+        self.sockets.wait(wake_at, now)
     }
 
     fn obey(&mut self) {

@@ -1,16 +1,15 @@
-//! What arrives: sockets are read into the worker's buffer, and conversations go on.
-
-use mio::event::Event as Readiness;
+//! What arrives: sockets are read, and conversations go on.
 
 use super::send::mark_dirty;
 use super::{End, Phase, Worker};
 use crate::client::{Event, Tools};
-use crate::connection::{Connection, Peer, Received};
+use crate::connection::{Connection, Peer};
 use crate::conversation::Conversation;
 use crate::failure::Failure;
 use crate::limits::READS_PER_TURN_MAX;
+use crate::sockets::{Ready, Received};
 
-impl Worker {
+impl Worker<'_> {
     /// What became of readers that stalled shows when they read.
     pub(super) fn read_stalled(&mut self) {
         self.reads_all = true;
@@ -19,10 +18,11 @@ impl Worker {
         self.unread.extend(stalled.map(|(slot, _)| slot).collect::<Vec<_>>());
     }
 
-    pub(super) fn ready(&mut self, slot: usize, event: &Readiness) -> Result<(), End> {
+    pub(super) fn ready(&mut self, ready: Ready) -> Result<(), End> {
+        let slot = ready.slot;
         let connection = &mut self.connections[slot];
         if !connection.is_connected() {
-            if !connection.check_connected()? {
+            if !connection.check_connected(self.sockets)? {
                 return Ok(());
             }
             if matches!(connection.peer, Peer::Publisher(_)) {
@@ -30,22 +30,22 @@ impl Worker {
             }
         }
         let connection = &mut self.connections[slot];
-        if event.is_writable() && connection.unsent_bytes() > 0 {
+        if ready.writable && connection.unsent_bytes() > 0 {
             self.flush(slot)?;
         }
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
+        if ready.readable {
             // The end of the stream makes no event of its own if it came with the data.
-            self.receive(slot, event.is_read_closed() || event.is_error())?;
+            self.receive(slot, ready.ended)?;
         }
         Ok(())
     }
 
-    /// Reads what has arrived and hands it to the scenario. A read that does not fill
-    /// the buffer has emptied the socket, unless `to_the_end` is asked for.
+    /// Reads what has arrived and hands it to the scenario; with `to_the_end`, until
+    /// reading finds nothing.
     pub(super) fn receive(&mut self, slot: usize, to_the_end: bool) -> Result<(), End> {
-        let Self { setup, connections, tools, receive_buffer, slots, outcome, phase, reads_all, .. } = self;
+        let Self { setup, sockets, connections, tools, slots, outcome, phase, reads_all, .. } = self;
         let connection = &mut connections[slot];
-        if !connection.is_connected() || (connection.ready && !*reads_all && !setup.scenario.reads(connection.member)) {
+        if !connection.is_connected() {
             return Ok(());
         }
         if matches!(connection.peer, Peer::Publisher(_)) {
@@ -53,8 +53,12 @@ impl Worker {
         }
         let mut emptied = false;
         for _ in 0..READS_PER_TURN_MAX {
-            let len = match connection.receive(receive_buffer)? {
-                Received::Bytes(len) => len,
+            if connection.ready && !*reads_all && !setup.scenario.reads(connection.member) {
+                emptied = true;
+                break;
+            }
+            let (bytes, is_all) = match connection.receive(*sockets)? {
+                Received::Bytes { bytes, is_all } => (bytes, is_all),
                 Received::Nothing => {
                     emptied = true;
                     break;
@@ -65,7 +69,15 @@ impl Worker {
             let now = setup.clock.now();
             let Tools { plaintext, inflated, buffers, .. } = &mut *tools;
             let (mut plaintext, mut inflated) = (std::mem::take(plaintext), std::mem::take(inflated));
-            let mut input = connection.read(&mut receive_buffer[..len], &mut plaintext, buffers)?;
+            let read = connection.read(bytes, &mut plaintext, buffers);
+            let mut input = match read {
+                Ok(input) => input,
+                Err(failure) => {
+                    // The server learns why, if it takes it.
+                    let _ = connection.flush_ciphertext(*sockets, buffers);
+                    return Err(failure.into());
+                }
+            };
             let Connection { peer, out, member, publishes, values, ready, begun, .. } = connection;
             let Peer::WebSocket(client) = peer else { unreachable!("publishers are served above") };
             let mut conversation = Conversation {
@@ -110,12 +122,12 @@ impl Worker {
             }
             connection.owed += conversation.owed;
             if let Some(failure) = closed {
-                let _ = connection.flush(&mut tools.buffers); // Our answer; the server may be gone already.
+                let _ = connection.flush(*sockets, &mut tools.buffers); // Our answer; the server may be gone already.
                 return Err(failure.into());
             }
             tools.inflated = inflated;
             tools.plaintext = plaintext;
-            if len < receive_buffer.len() && !to_the_end {
+            if is_all && !to_the_end {
                 emptied = true;
                 break;
             }
@@ -133,16 +145,16 @@ impl Worker {
 
     /// Reads answers to publishes; the next message leaves with each.
     fn receive_answers(&mut self, slot: usize) -> Result<(), End> {
-        let Self { connections, receive_buffer, outcome, .. } = self;
+        let Self { sockets, connections, outcome, .. } = self;
         let connection = &mut connections[slot];
         loop {
-            let len = match connection.receive(receive_buffer)? {
-                Received::Bytes(len) => len,
+            let bytes = match connection.receive(*sockets)? {
+                Received::Bytes { bytes, .. } => bytes,
                 Received::Nothing => break,
                 Received::End => return Err(End::Closed),
             };
             let Peer::Publisher(publisher) = &mut connection.peer else { return Ok(()) };
-            if let Some(answer) = publisher.receive(&receive_buffer[..len], &mut connection.out)? {
+            if let Some(answer) = publisher.receive(bytes, &mut connection.out)? {
                 answer.failure().iter().for_each(|failure| outcome.connections.failures.add(failure));
             }
             if publisher.is_ending() {

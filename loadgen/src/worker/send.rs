@@ -6,10 +6,10 @@ use crate::conversation::append;
 use crate::failure::Failure;
 use crate::payload::Stamp;
 
-impl Worker {
+impl Worker<'_> {
     pub(super) fn flush(&mut self, slot: usize) -> Result<(), End> {
         let connection = &mut self.connections[slot];
-        connection.flush(&mut self.tools.buffers)?;
+        connection.flush(self.sockets, &mut self.tools.buffers)?;
         let waiting = if let Peer::Publisher(publisher) = &connection.peer { publisher.waiting_bytes() } else { 0 };
         let bytes = connection.unsent_bytes() + waiting;
         if connection.out.is_empty() {
@@ -57,12 +57,12 @@ impl Worker {
 
     /// What a client sends for messages that arrived, timed from now.
     fn queue_owed(&mut self, slot: usize, owed: usize) {
-        let Self { setup, connections, spares, self_check, tools, .. } = self;
+        let Self { setup, sockets, connections, spares, self_check, tools, .. } = self;
         let Setup { plan, payload, scenario, clock, .. } = setup;
         let connection = &mut connections[slot];
         let Peer::WebSocket(client) = &connection.peer else { unreachable!("publishers expect no messages") };
         let (compresses, now) = (client.compresses(), clock.now());
-        let is_blocked = connection.is_blocked();
+        let is_blocked = connection.is_blocked(*sockets);
         let out = with_room(&mut connection.out, spares);
         for _ in 0..owed {
             let Some(stamp) = scenario.next_of(connection.member, now) else { return };
@@ -76,7 +76,7 @@ impl Worker {
     fn queue(&mut self, member: usize, stamp: Stamp) {
         let slot = self.slots[member] as usize;
         let connection = &mut self.connections[slot];
-        if connection.is_blocked() {
+        if connection.is_blocked(self.sockets) {
             self.self_check.count_blocked();
         }
         let Setup { plan, payload, .. } = &self.setup;

@@ -20,10 +20,10 @@ use crate::time::Time;
 
 /// Bytes in one receive from which on a connection brings much. Whoever sends short messages
 /// stays below.
-const MUCH_BYTES: usize = 4 * 1024;
+pub(super) const MUCH_BYTES: usize = 4 * 1024;
 /// Receives that are begun again for each buffer that has become free: as a rule they bring
 /// little, and if not they try again.
-const RECEIVES_PER_BUFFER: usize = 16;
+pub(super) const RECEIVES_PER_BUFFER: usize = 16;
 
 /// Something that has come for a connection, in the order in which it did.
 pub(super) struct Received {

@@ -9,7 +9,7 @@ use clap::Args;
 use self::file::{File, Problem};
 use super::output::OutputArgs;
 use super::plan::check;
-use super::values::{duration, rate};
+use super::values::{IoArg, duration, rate};
 use crate::limits::{RAMP_DEFAULT, THREADS_DEFAULT_MAX, THREADS_MAX};
 use crate::mix::{Mix, Population};
 use crate::plan::Plan;
@@ -71,6 +71,9 @@ pub(super) struct Mixed {
     /// Bind each worker thread to a processor
     #[arg(long)]
     pub(super) pin: bool,
+    /// How workers wait for their sockets; auto is epoll
+    #[arg(long, env = "LOADGEN_IO", value_name = "KIND", value_enum, default_value_t = IoArg::Auto)]
+    pub(super) io: IoArg,
     /// Flags for every population, such as: -- --timeout 5s
     #[arg(last = true, value_name = "FLAGS")]
     pub(super) flags: Vec<String>,
@@ -105,8 +108,8 @@ impl Mixed {
                     table.name
                 )));
             }
-            let Self { ramp, grace, pin, .. } = *self;
-            let plan = Plan { course, ramp, grace, pin, ..plan };
+            let Self { ramp, grace, pin, io, .. } = *self;
+            let plan = Plan { course, ramp, grace, pin, io: io.into(), ..plan };
             check(&plan).map_err(|text| table.problem(text))?;
             Ok(Population { name: table.name.clone(), plan: Arc::new(plan) })
         };

@@ -19,7 +19,7 @@ const OWN_KEYS: [&str; 5] = ["name", "scenario", "path", "url", "think"];
 /// Flags that say how long something lasts.
 const PHASE_KEYS: [&str; 3] = ["duration", "warm-up", "cool-down"];
 /// Flags of the whole run, beside those of its output.
-const RUN_KEYS: [&str; 3] = ["ramp", "grace", "pin"];
+const RUN_KEYS: [&str; 4] = ["ramp", "grace", "pin", "io"];
 
 /// Whether phases can give it a part of its load: of its rate, or of its connections.
 pub(super) fn follows_load(plan: &Plan) -> bool {
