@@ -170,7 +170,7 @@ fn compare_revisions(base: &str, options: &Options) -> Result<Report, Box<dyn Er
 }
 
 fn compare_servers(base: &str, head: &str, options: &Options) -> Result<Report, Box<dyn Error>> {
-    let rig = rig(&Repository::of_this_program())?;
+    let rig = rig(&Repository::of_this_program()?)?;
     let name = |index: usize, load: &str| format!("{}-{}", load.split_whitespace().next().unwrap_or("load"), index + 1);
     let rows = options.load.iter().enumerate().map(|(index, load)| Row::own(name(index, load), load)).collect();
     let [start, other] = [base, head].map(|command| Start::Shell(command.to_owned()));
