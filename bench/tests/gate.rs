@@ -52,17 +52,25 @@ impl Clone {
         succeed(self.command("sh").args(["-c", copy, ROOT]));
         succeed(self.command("git").args(["init", "--quiet"]));
         succeed(self.command("git").args(["add", "--all"]));
-        let author = ["-c", "user.name=gate", "-c", "user.email=gate@localhost"];
-        succeed(self.command("git").args(author).args(["commit", "--quiet", "--message", "As it came"]));
+        self.commit("As it came");
     }
 
     /// With one of the mistakes in it, not committed.
     fn with(mistake: &str) -> Self {
         let clone = Self::new();
+        clone.apply(mistake);
+        clone
+    }
+
+    fn apply(&self, mistake: &str) {
         let patch = format!("{ROOT}/bench/planted/{mistake}.patch");
         let patch = fs::canonicalize(patch).expect("there is a patch of that name");
-        succeed(clone.command("git").arg("apply").arg(patch));
-        clone
+        succeed(self.command("git").arg("apply").arg(patch));
+    }
+
+    fn commit(&self, message: &str) {
+        let author = ["-c", "user.name=gate", "-c", "user.email=gate@localhost"];
+        succeed(self.command("git").args(author).args(["commit", "--quiet", "--all", "--message", message]));
     }
 
     fn command(&self, program: &str) -> Command {
@@ -178,6 +186,20 @@ fn bytes_for_each_connection_are_found_and_can_be_accepted() {
 }
 
 #[test]
+fn the_base_is_what_was_committed_there_and_what_it_accepted_has_expired() {
+    let clone = Clone::new();
+    let accepted = "[[accepted]]\nmetric = \"connect/kept-bytes\"\npercent = 1000.0\nreason = \"for the next one\"\n";
+    fs::write(clone.directory.join("bench/accepted.toml"), accepted).unwrap();
+    clone.commit("A price is accepted");
+    clone.apply("bytes-per-connection");
+    clone.commit("A mistake");
+    // As it is in the working tree, and in the last commit.
+    let said = clone.gate_with("HEAD~1", "connect", |_| {});
+    said.assert_accuses("connect/kept-bytes", 300.0..=304.0, None);
+    assert!(said.text.contains("has expired"), "{}", said.text);
+}
+
+#[test]
 fn the_same_code_is_not_accused() {
     let said = Clone::new().gate("decode-*,echo-20,publish-1*,connect,leave-topic");
     assert_eq!(said.code, Some(0), "{}", said.text);
@@ -188,8 +210,16 @@ fn the_same_code_is_not_accused() {
     }
 }
 
-/// Compares two commands that start servers.
-fn gate_of_servers(base: &str, head: &str) -> (Option<i32>, Value, String) {
+/// What the gate said of two commands that start servers.
+struct OfServers {
+    code: Option<i32>,
+    report: Value,
+    markdown: String,
+    errors: String,
+}
+
+/// Compares two commands that start servers, by echoes of this path.
+fn gate_of_servers(base: &str, head: &str, path: &str) -> OfServers {
     let file = |name: &str| Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let (json, markdown) = (file("servers.json"), file("servers.md"));
     for old in [&json, &markdown] {
@@ -197,12 +227,12 @@ fn gate_of_servers(base: &str, head: &str) -> (Option<i32>, Value, String) {
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
     command.args(["gate", "--base-server", base, "--head-server", head, "--pairs", "14"]);
-    command.args(["--load", "echo ws://{address}/echo -c 4 -t 1 -d 600ms --warm-up 50ms"]);
+    command.args(["--load", &format!("echo ws://{{address}}{path} -c 4 -t 1 -d 600ms --warm-up 50ms")]);
     command.arg("--json").arg(&json).arg("--markdown").arg(&markdown).current_dir(ROOT);
     let Output { status, stderr, .. } = command.output().expect("the program was built");
     let report = fs::read(&json).map_or(Value::Null, |json| serde_json::from_slice(&json).expect("it is JSON"));
-    let said = fs::read_to_string(&markdown).unwrap_or_default() + &String::from_utf8_lossy(&stderr);
-    (status.code(), report, said)
+    let markdown = fs::read_to_string(&markdown).unwrap_or_default();
+    OfServers { code: status.code(), report, markdown, errors: String::from_utf8_lossy(&stderr).into_owned() }
 }
 
 #[test]
@@ -214,18 +244,28 @@ fn servers_of_any_kind_are_compared_in_pairs() {
     let fast = format!("{wsgate} --shards 1 --admin 127.0.0.1:0 --listen 127.0.0.1:{{port}}");
     // Each instruction of the same program costs it several.
     let slow = format!("valgrind --quiet --tool=none {fast}");
+    // Both say when they are started.
+    let started = Path::new(env!("CARGO_TARGET_TMPDIR")).join("servers-started");
+    let _ = fs::remove_file(&started);
+    let says = |name: &str, server: &str| format!("sh -c 'echo {name} >> {}; exec {server}'", started.display());
 
-    let (code, report, said) = gate_of_servers(&fast, &slow);
-    assert_eq!(code, Some(1), "{said}");
-    assert_eq!(report["paired"][0]["decision"], "regression", "{report}");
-    assert!(said.contains("/cpu"), "{said}");
+    let said = gate_of_servers(&says("base", &fast), &says("head", &slow), "/echo");
+    assert_eq!(said.code, Some(1), "{}", said.errors);
+    assert_eq!(said.report["paired"][0]["decision"], "regression", "{}", said.report);
+    assert!(said.markdown.contains("| echo-1/cpu |") && said.markdown.contains("REGRESSION"), "{}", said.markdown);
+    let starts = fs::read_to_string(&started).unwrap();
+    let starts: Vec<_> = starts.lines().collect();
+    assert_eq!(starts, ["base", "head", "head", "base"].repeat(7), "neither is always the first");
 
-    let (code, report, said) = gate_of_servers(&slow, &fast);
-    assert_eq!(code, Some(0), "{said}");
-    assert_eq!(report["paired"][0]["decision"], "cleared", "{report}");
+    let said = gate_of_servers(&slow, &fast, "/echo");
+    assert_eq!(said.code, Some(0), "{}", said.errors);
+    assert_eq!(said.report["paired"][0]["decision"], "cleared", "{}", said.report);
 
-    let (code, _, said) = gate_of_servers(&fast, "false");
-    assert_eq!(code, Some(2), "a server that does not start: {said}");
+    let said = gate_of_servers(&fast, "false", "/echo");
+    assert_eq!(said.code, Some(2), "a server that does not start: {}", said.errors);
+    // It answers each message with another one.
+    let said = gate_of_servers(&fast, &fast, "/chat");
+    assert_eq!(said.code, Some(2), "a load with faults: {} {}", said.report, said.errors);
 }
 
 #[test]

@@ -104,8 +104,7 @@ fn pairs(text: &str) -> Result<usize, String> {
 /// Compares, prints the table, writes the files.
 pub(crate) fn run(options: &Options) -> ExitCode {
     match compare(options) {
-        Ok(report) if report.regressions() > 0 => ExitCode::from(REGRESSION),
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(report) => ExitCode::from(report.code()),
         Err(error) => {
             eprintln!("bench gate: could not measure: {error}");
             ExitCode::from(COULD_NOT_MEASURE)
@@ -157,20 +156,20 @@ fn compare_revisions(base: &str, options: &Options) -> Result<Report, Box<dyn Er
     let regressed = counted.iter().filter(|metric| metric.change() == Change::More).map(|metric| metric.name.clone());
     let regressed: Vec<_> = regressed.chain(measured.iter().flat_map(Measured::regressions)).collect();
     remarks.extend(register.remarks(&regressed));
-    remarks.extend(measured.iter().flat_map(Measured::remarks));
     Ok(Report {
         version: report::VERSION,
         base: sides.base.revision.clone(),
         head: sides.head.revision.clone(),
         machine,
         remarks,
+        not_judged: measured.iter().flat_map(Measured::not_judged).collect(),
         counted: counted.into_iter().map(|metric| Judged::of_count(metric, &register)).collect(),
         paired: measured.into_iter().flat_map(|measured| JudgedPairs::of(measured, &register)).collect(),
     })
 }
 
 fn compare_servers(base: &str, head: &str, options: &Options) -> Result<Report, Box<dyn Error>> {
-    let rig = rig(&Repository::of_this_program())?;
+    let rig = rig(&Repository::of_this_program()?)?;
     let name = |index: usize, load: &str| format!("{}-{}", load.split_whitespace().next().unwrap_or("load"), index + 1);
     let rows = options.load.iter().enumerate().map(|(index, load)| Row::own(name(index, load), load)).collect();
     let [start, other] = [base, head].map(|command| Start::Shell(command.to_owned()));
@@ -181,7 +180,8 @@ fn compare_servers(base: &str, head: &str, options: &Options) -> Result<Report, 
         base: base.to_owned(),
         head: head.to_owned(),
         machine: Some(rig.machine),
-        remarks: measured.iter().flat_map(Measured::remarks).collect(),
+        remarks: Vec::new(),
+        not_judged: measured.iter().flat_map(Measured::not_judged).collect(),
         counted: Vec::new(),
         paired: measured.into_iter().flat_map(|measured| JudgedPairs::of(measured, &register)).collect(),
     })

@@ -7,6 +7,7 @@ use super::metric::{Change, Metric};
 use super::paired::Measured;
 use super::paired::judge::{Decision, Finding, Quantity};
 use super::paired::measure::{Pair, Sample};
+use super::{COULD_NOT_MEASURE, REGRESSION as REGRESSION_FOUND};
 use crate::rig::interval::median;
 use crate::rig::machine::Machine;
 use crate::rig::markdown::{table_head, table_row};
@@ -25,6 +26,8 @@ pub(super) struct Report {
     /// `None` if nothing was measured that depends on it.
     pub(super) machine: Option<Machine>,
     pub(super) remarks: Vec<String>,
+    /// What was to be compared and could not be, and why.
+    pub(super) not_judged: Vec<String>,
     pub(super) counted: Vec<Judged>,
     pub(super) paired: Vec<JudgedPairs>,
 }
@@ -146,11 +149,20 @@ impl Report {
             + self.paired.iter().filter(|judged| judged.is_regression()).count()
     }
 
+    /// How the program ends: what was not judged is never taken for no regression.
+    pub(super) fn code(&self) -> u8 {
+        match (self.regressions(), self.not_judged.is_empty()) {
+            (0, true) => 0,
+            (0, false) => COULD_NOT_MEASURE,
+            _ => REGRESSION_FOUND,
+        }
+    }
+
     /// For a terminal: what changed, and why.
     pub(super) fn text(&self) -> String {
         let mut text = format!("base {}, head {}\n", short(&self.base), short(&self.head));
         text.extend(self.machine.iter().map(|machine| format!("{machine}\n")));
-        text.extend(self.remarks.iter().map(|remark| format!("note: {remark}\n")));
+        text.extend(self.notes().map(|note| format!("note: {note}\n")));
         let line = |[a, b, c, d, e]: [&str; 5]| format!("{a:<34} {b:>11} {c:>11} {d:>8}  {e}\n");
         let mut changed = self.changed().peekable();
         if changed.peek().is_some() {
@@ -176,7 +188,7 @@ impl Report {
         let mut text = format!("### Performance gate: {}\n\n", self.summary());
         text += &format!("Base `{}`, head `{}`.\n\n", short(&self.base), short(&self.head));
         text.extend(self.machine.iter().map(|machine| format!("{machine}.\n\n")));
-        text.extend(self.remarks.iter().map(|remark| format!("* {remark}\n")));
+        text.extend(self.notes().map(|note| format!("* {note}\n")));
         if self.changed().next().is_some() {
             text += "\n";
             text += &table_head(&COUNTED);
@@ -203,6 +215,10 @@ impl Report {
         text
     }
 
+    fn notes(&self) -> impl Iterator<Item = &String> {
+        self.remarks.iter().chain(&self.not_judged)
+    }
+
     fn changed(&self) -> impl Iterator<Item = &Judged> {
         self.counted.iter().filter(|judged| judged.change != Change::Same)
     }
@@ -218,7 +234,8 @@ impl Report {
             .map(|(words, count)| format!("{count} {words}"))
             .collect();
         let verdict = match self.regressions() {
-            0 => "no regression".to_owned(),
+            0 if self.not_judged.is_empty() => "no regression".to_owned(),
+            0 => "not everything could be measured".to_owned(),
             1 => "1 regression".to_owned(),
             many => format!("{many} regressions"),
         };
@@ -238,8 +255,10 @@ fn bound(percent: f64) -> String {
     if percent.is_finite() && percent > -100.0 { format!("{percent:+.1}") } else { "?".to_owned() }
 }
 
+/// The beginning of a commit's name. Commands are shown whole: they differ behind it.
 fn short(revision: &str) -> &str {
-    revision.get(..12).unwrap_or(revision)
+    let is_commit = revision.bytes().all(|byte| byte.is_ascii_hexdigit());
+    revision.get(..12).filter(|_| is_commit).unwrap_or(revision)
 }
 
 fn show(value: Option<f64>) -> String {
@@ -248,5 +267,61 @@ fn show(value: Option<f64>) -> String {
         Some(value) if value == value.trunc() => format!("{value}"),
         Some(value) if value.abs() >= 1000.0 => format!("{value:.0}"),
         Some(value) => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::paired::row::Row;
+    use super::*;
+
+    /// Of servers, with what their pairs say of one load.
+    fn report(decision: Decision) -> Report {
+        let finding = Finding { pairs: 14, percent: 6.0, lower: 4.5, upper: 7.5, decision };
+        let row = Row::own("echo-1".to_owned(), "echo ws://{address}/");
+        let measured = Measured { row, findings: vec![(Quantity::Cpu, finding)], pairs: Vec::new() };
+        Report {
+            version: VERSION,
+            base: "node releases/1.0/server.js".to_owned(),
+            head: "0123456789abcdef0123456789abcdef01234567".to_owned(),
+            machine: None,
+            remarks: Vec::new(),
+            not_judged: Vec::new(),
+            counted: Vec::new(),
+            paired: JudgedPairs::of(measured, &Register::default()),
+        }
+    }
+
+    #[test]
+    fn pairs_that_regressed_fail_the_gate_and_are_named() {
+        let report = report(Decision::Regression);
+        assert_eq!(report.code(), 1);
+        for text in [report.text(), report.markdown()] {
+            for part in ["1 regression;", "echo-1/cpu", "+6.0 % (+4.5 to +7.5)", "REGRESSION"] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_not_judged_is_said_and_is_not_taken_for_no_regression() {
+        for decision in [Decision::Cleared, Decision::Open] {
+            let judged = report(decision);
+            assert_eq!(judged.code(), 0);
+            assert!(judged.markdown().contains("no regression"), "{judged:?}");
+            let report = Report { not_judged: vec!["echo-2/p50 was not judged".to_owned()], ..judged };
+            assert_eq!(report.code(), 2);
+            for text in [report.text(), report.markdown()] {
+                assert!(text.contains("echo-2/p50 was not judged") && !text.contains("no regression"), "{text}");
+            }
+        }
+        let regressed = report(Decision::Regression);
+        assert_eq!(Report { not_judged: vec!["more".to_owned()], ..regressed }.code(), 1);
+    }
+
+    #[test]
+    fn commits_are_shortened_and_commands_are_not() {
+        let text = report(Decision::Cleared).text();
+        assert!(text.starts_with("base node releases/1.0/server.js, head 0123456789ab\n"), "{text}");
     }
 }

@@ -87,16 +87,18 @@ impl Repository {
     pub(super) fn find() -> io::Result<Self> {
         let root = git(Path::new("."), &["rev-parse", "--show-toplevel"])?;
         let root = PathBuf::from(root);
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        fs::create_dir_all(target.join("bench/gate"))?;
-        Ok(Self { target: fs::canonicalize(target)?, root })
+        Self::at(target_of(&root), root)
     }
 
     /// The one that this program was built from, wherever it is called.
-    pub(super) fn of_this_program() -> Self {
+    pub(super) fn of_this_program() -> io::Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned();
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        Self { root, target }
+        Self::at(target_of(&root), root)
+    }
+
+    fn at(target: PathBuf, root: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(target.join("bench/gate"))?;
+        Ok(Self { target: fs::canonicalize(target)?, root })
     }
 
     /// Where builds and whatever is measured of them are put.
@@ -185,6 +187,11 @@ impl Repository {
     }
 }
 
+/// Where cargo builds what is at `root`.
+fn target_of(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+}
+
 fn make_empty(directory: &Path) -> io::Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -199,4 +206,18 @@ fn git(directory: &Path, arguments: &[&str]) -> io::Result<String> {
         return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_for_builds_is_made_where_nothing_was_built_before() {
+        let target = std::env::temp_dir().join(format!("wsgate-gate-{}", std::process::id()));
+        let repository = Repository::at(target.join("target"), PathBuf::from(".")).unwrap();
+        let is_there = repository.directory().is_dir();
+        fs::remove_dir_all(&target).unwrap();
+        assert!(is_there);
+    }
 }

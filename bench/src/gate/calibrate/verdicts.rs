@@ -134,6 +134,25 @@ mod tests {
     }
 
     #[test]
+    fn neighbours_are_drawn_together_and_turned_together() {
+        let rows = rows();
+        let sample = |cpu| Sample { cpu, p50: None, p99: None };
+        let pairs: Vec<_> = (0..30).map(|n| Pair { base: sample(f64::from(n)), head: sample(1000.0) }).collect();
+        let pool = Pool { row: &rows[0], pairs: pairs.clone() };
+        let turned: Vec<_> = pairs.iter().map(|&Pair { base, head }| Pair { base: head, head: base }).collect();
+        let mut random = fastrand::Rng::with_seed(1);
+        let drawn = pool.draw(4 * 25, true, &mut random);
+        let is_from = |pairs: &[Pair], block: &[Pair]| {
+            let from = pairs.iter().position(|pair| *pair == block[0]);
+            from.is_some_and(|from| (0..4).all(|n| block[n] == pairs[(from + n) % pairs.len()]))
+        };
+        let (turned, straight): (Vec<_>, Vec<_>) = drawn.chunks(4).partition(|block| is_from(&turned, block));
+        assert!(straight.iter().all(|block| is_from(&pairs, block)), "{straight:?}");
+        assert!(!turned.is_empty() && !straight.is_empty());
+        assert!(pool.draw(40, false, &mut random).iter().all(|pair| pairs.contains(pair)));
+    }
+
+    #[test]
     fn a_slowdown_is_accused_where_it_was_planted_and_nothing_else_is() {
         let rows = rows();
         let usual: Vec<_> = rows.iter().map(|row| pool(row, 0.0, 30)).collect();

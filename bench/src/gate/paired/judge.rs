@@ -81,13 +81,15 @@ impl Certainty {
         Self { error_each: FALSE_ALARM_MAX / (quantities.max(1) * LOOKS.len()) as f64 }
     }
 
-    /// Looks at all pairs so far: the logarithms of head to base.
+    /// Looks at all pairs so far: the logarithms of head to base. `None` if they clear nothing
+    /// and are too few to accuse anything, however much it has grown.
     pub(crate) fn look(self, quantity: Quantity, ratios: &[f64]) -> Option<Finding> {
         let Shift { estimate, lower, upper } = shift(ratios, self.error_each, CLEARED_WRONGLY_MAX)?;
         let tolerated = (1.0 + quantity.tolerated_percent() / 100.0).ln();
         let decision = match () {
             () if lower > tolerated => Decision::Regression,
             () if upper < tolerated => Decision::Cleared,
+            () if lower.is_infinite() => return None,
             () => Decision::Open,
         };
         let percent = |ratio: f64| (ratio.exp() - 1.0) * 100.0;
@@ -155,6 +157,53 @@ mod tests {
         assert_eq!(finding.decision, Decision::Regression);
         let ratios: Vec<_> = ratios.into_iter().map(Some).collect();
         assert_eq!(Certainty::of(12).decide(Quantity::Cpu, &ratios[1..]), None, "too few to look at");
+    }
+
+    #[test]
+    fn pairs_that_are_too_few_to_accuse_may_clear_and_say_nothing_else() {
+        let look = |grown: f64, count: usize| {
+            let ratios: Vec<f64> = noise(count).map(|noise| noise + grown).collect();
+            Certainty::of(12).look(Quantity::Cpu, &ratios).map(|finding| finding.decision)
+        };
+        assert_eq!((look(0.0, 10), look(0.5, 10)), (Some(Decision::Cleared), None));
+        assert_eq!((look(0.0, 7), look(0.5, 14)), (None, Some(Decision::Regression)));
+    }
+
+    #[test]
+    fn each_quantity_has_a_tolerance_of_its_own() {
+        for (quantity, within, past) in
+            [(Quantity::Cpu, 1.5, 2.5), (Quantity::P50, 9.5, 10.5), (Quantity::P99, 29.0, 31.0)]
+        {
+            let decision = |percent: f64| {
+                let ratios: Vec<f64> = (0..14).map(|n| (1.0 + percent / 100.0 + f64::from(n) / 1e5).ln()).collect();
+                Certainty::of(12).look(quantity, &ratios).unwrap().decision
+            };
+            assert_eq!(decision(within), Decision::Cleared, "{quantity:?}");
+            assert_eq!(decision(past), Decision::Regression, "{quantity:?}");
+        }
+    }
+
+    /// Logarithms of pairs of which some have grown by one percentage and some by another.
+    fn pairs_of(groups: [(usize, f64); 2]) -> Vec<f64> {
+        groups.into_iter().flat_map(|(count, percent)| vec![(1.0 + percent / 100.0_f64).ln(); count]).collect()
+    }
+
+    #[test]
+    fn the_more_is_judged_the_surer_each_accusation_must_be() {
+        // Of 14 pairs two that did not grow: a sum of ranks of 3 or less, for which identical
+        // programs have a chance of 5 in 16,384. A gate of one quantity may take 0.25 % at each
+        // look; one of 12, 0.02 %.
+        let mixed = pairs_of([(12, 10.0), (2, 0.0)]);
+        let decision = |quantities: usize| Certainty::of(quantities).look(Quantity::Cpu, &mixed).unwrap().decision;
+        assert_eq!((decision(1), decision(12)), (Decision::Regression, Decision::Open));
+    }
+
+    #[test]
+    fn one_pair_that_grew_keeps_the_first_look_from_clearing() {
+        // With it, 13 of 105 means are past what is tolerated: 12 may be for a chance of 0.5 %.
+        let decision = |groups| Certainty::of(12).look(Quantity::Cpu, &pairs_of(groups)).unwrap().decision;
+        assert_eq!(decision([(13, 1.0), (1, 4.0)]), Decision::Open);
+        assert_eq!(decision([(13, 1.0), (1, 1.5)]), Decision::Cleared);
     }
 
     #[test]

@@ -14,8 +14,9 @@ use super::row::{ADDRESS, Row};
 use crate::rig::machine::Machine;
 use crate::rig::server::{Launch, Ready, Server, free_address, spawn_on};
 
-/// How loadgen ends a run that is valid, and one in which it was itself the limit.
-const LOADGEN_CODES: [i32; 2] = [0, 6];
+/// With this, a run in which loadgen itself was the limit ends as it would have otherwise, so
+/// that it does not hide that messages were lost. The report says so all the same.
+const ALLOW_INVALID: &str = "--allow-invalid";
 
 /// How long each of two that take turns has the machine: long beside what it takes to fill
 /// the caches, short beside what the machine's other guests do.
@@ -170,6 +171,7 @@ impl Rig {
         let mut command = Command::new(&self.loadgen);
         command.args(row.load.iter().map(|argument| argument.replace(ADDRESS, &address)));
         command.args(["--json", "--pid", &server.pid().to_string()]);
+        command.args(Some(ALLOW_INVALID).filter(|option| !row.load.iter().any(|argument| argument == option)));
         command.stdin(Stdio::null());
         command.stdout(File::create(self.report(name))?).stderr(File::create(self.said(name))?);
         Ok(Load(spawn_on(&[self.machine.load_on], &mut command)?))
@@ -177,9 +179,19 @@ impl Rig {
 
     /// What a load has reported.
     fn read(&self, row: &Row, status: ExitStatus, name: &str) -> io::Result<Sample> {
-        if !status.code().is_some_and(|code| LOADGEN_CODES.contains(&code)) {
+        if !status.success() {
             let said = fs::read_to_string(self.said(name)).unwrap_or_default();
-            return Err(io::Error::other(format!("{}: loadgen ended with {status}: {}", row.name, said.trim())));
+            // What it found is in the report alone.
+            let report: serde_json::Value = fs::read(self.report(name))
+                .ok()
+                .and_then(|json| serde_json::from_slice(&json).ok())
+                .unwrap_or_default();
+            let verdict = report["verdict"].as_str().map(|verdict| format!(" ({verdict})")).unwrap_or_default();
+            return Err(io::Error::other(format!(
+                "{}: loadgen ended with {status}{verdict}: {}",
+                row.name,
+                said.trim()
+            )));
         }
         read(&fs::read(self.report(name))?).ok_or_else(|| {
             io::Error::other(format!(
@@ -201,25 +213,55 @@ impl Rig {
 /// What is read of loadgen's report.
 fn read(report: &[u8]) -> Option<Sample> {
     let report: serde_json::Value = serde_json::from_slice(report).ok()?;
-    let is_valid = report["verdict"] != "invalid";
+    let is_valid = report["invalid"].as_array()?.is_empty();
     let delay = |quantile: &str| report["latency_us"][quantile].as_f64().filter(|_| is_valid);
     Some(Sample { cpu: report["server"]["cpu_us_per_message"].as_f64()?, p50: delay("p50"), p99: delay("p99") })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
     use super::*;
 
     #[test]
     fn delays_of_a_run_in_which_loadgen_was_the_limit_are_not_used() {
-        let report = |verdict: &str| {
+        let report = |invalid: &str| {
             format!(
-                r#"{{"verdict":"{verdict}","latency_us":{{"p50":10.5,"p99":99.0}},"server":{{"cpu_us_per_message":2.5}}}}"#
+                r#"{{"invalid":[{invalid}],"latency_us":{{"p50":10.5,"p99":99.0}},"server":{{"cpu_us_per_message":2.5}}}}"#
             )
         };
-        assert_eq!(read(report("ok").as_bytes()), Some(Sample { cpu: 2.5, p50: Some(10.5), p99: Some(99.0) }));
-        assert_eq!(read(report("invalid").as_bytes()), Some(Sample { cpu: 2.5, p50: None, p99: None }));
-        assert_eq!(read(br#"{"verdict":"ok","server":null}"#), None);
+        assert_eq!(read(report("").as_bytes()), Some(Sample { cpu: 2.5, p50: Some(10.5), p99: Some(99.0) }));
+        assert_eq!(read(report(r#""a busy thread""#).as_bytes()), Some(Sample { cpu: 2.5, p50: None, p99: None }));
+        assert_eq!(read(br#"{"invalid":[],"server":null}"#), None);
+        assert_eq!(read(br#"{"server":{"cpu_us_per_message":2.5}}"#), None, "no report of loadgen");
+    }
+
+    #[test]
+    fn a_run_that_did_not_end_well_is_no_measurement_whatever_it_reports() {
+        let directory = std::env::temp_dir().join(format!("wsgate-paired-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let machine = Machine {
+            processor: String::new(),
+            processors: 2,
+            kernel: String::new(),
+            congestion_control: String::new(),
+            server_on: 0,
+            load_on: 1,
+        };
+        let rig = Rig { machine, loadgen: PathBuf::new(), directory: directory.clone() };
+        let report = r#"{"verdict":"faults","invalid":[],"server":{"cpu_us_per_message":2.5}}"#;
+        fs::write(rig.report("one"), report).unwrap();
+        fs::write(rig.said("one"), "3 messages lost").unwrap();
+        let row = Row::own("echo-1".to_owned(), "echo ws://{address}/");
+        // As the kernel tells them: an exit code in the upper byte, or a signal.
+        let read = |raw: i32| rig.read(&row, ExitStatus::from_raw(raw), "one");
+        let (well, others) = (read(0), [1 << 8, 3 << 8, 5 << 8, 9].map(read));
+        fs::remove_dir_all(directory).unwrap();
+        assert_eq!(well.unwrap().cpu, 2.5);
+        for other in others {
+            assert!(other.unwrap_err().to_string().contains("(faults): 3 messages lost"));
+        }
     }
 
     #[test]
