@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use wsgate::time::Time;
 
-use crate::limits::{HANDSHAKES_PENDING_MAX, SCHEDULE_LAG_MAX};
+use crate::limits::{HANDSHAKES_PENDING_MAX, SENDING_LATE_MAX, SENDING_LATE_PART_MAX};
 
 /// One worker's places.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(super) struct Places {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     step: Step,
+    /// When it was taken last.
+    taken: Time,
     /// By how much later loadgen does everything here than if it had never been late.
     late: Duration,
 }
@@ -51,7 +53,7 @@ impl Places {
     pub(super) fn new(count: usize, stay: Duration) -> Self {
         Self {
             stay,
-            places: vec![Place { step: Step::Free, late: Duration::ZERO }; count],
+            places: vec![Place { step: Step::Free, taken: Time::ZERO, late: Duration::ZERO }; count],
             free: (0..count).map(|place| Reverse((Time::ZERO, place))).collect(),
             handshakes: vec![Reverse(Time::ZERO); HANDSHAKES_PENDING_MAX].into(),
             leaving: VecDeque::new(),
@@ -73,7 +75,7 @@ impl Places {
         let Reverse((place_at, place)) = self.free.pop()?;
         let Reverse(handshake_at) = self.handshakes.pop()?;
         let able = intended.max(place_at).max(handshake_at);
-        self.places[place] = Place { step: Step::Connecting, late: kept(now.since(able)) };
+        self.places[place] = Place { step: Step::Connecting, taken: now, late: now.since(able) };
         Some((place, able))
     }
 
@@ -96,13 +98,13 @@ impl Places {
             Step::Free => unreachable!("nobody is there"),
         }
         self.places[place].step = Step::Free;
-        self.free.push(Reverse((earlier(now, self.places[place].late), place)));
+        self.free.push(Reverse((self.places[place].usable_since(now), place)));
     }
 
     /// Whose connection is to end now.
     pub(super) fn next_leave(&mut self, now: Time) -> Option<usize> {
         let (at, place) = self.leaving.pop_front_if(|&mut (at, _)| at <= now)?;
-        self.places[place].late += kept(now.since(at));
+        self.places[place].late += now.since(at);
         self.places[place].step = Step::Closing;
         Some(place)
     }
@@ -138,13 +140,13 @@ impl Places {
 
     fn handshake_ended(&mut self, place: usize, now: Time) {
         self.add_overslept(place, now);
-        self.handshakes.push(Reverse(earlier(now, self.places[place].late)));
+        self.handshakes.push(Reverse(self.places[place].usable_since(now)));
     }
 
     /// What is heard of too late may have happened when loadgen should have looked.
     fn add_overslept(&mut self, place: usize, now: Time) {
         let overslept = now.since(self.looked(now));
-        self.places[place].late += kept(overslept);
+        self.places[place].late += overslept;
     }
 
     /// The moment before which loadgen did not miss anything.
@@ -153,10 +155,13 @@ impl Places {
     }
 }
 
-/// What of a lateness others have to wait for, too. One that is no lag worth a word is not
-/// added up: thousands of them would be.
-fn kept(late: Duration) -> Duration {
-    if late > SCHEDULE_LAG_MAX { late } else { Duration::ZERO }
+impl Place {
+    /// Since when the next could have what is given back now, had loadgen never been late.
+    /// As long as the rate counts as held, lateness does not add up from one to the next.
+    fn usable_since(&self, now: Time) -> Time {
+        let tolerated = now.since(self.taken).mul_f64(SENDING_LATE_PART_MAX).max(SENDING_LATE_MAX);
+        if self.late > tolerated { earlier(now, self.late) } else { now }
+    }
 }
 
 fn earlier(at: Time, by: Duration) -> Time {
