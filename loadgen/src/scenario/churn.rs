@@ -4,7 +4,7 @@
 //! connect, received when its handshake is complete, lost if it never is. Latency counts
 //! from the time at which it was meant to connect, also if all members were still busy.
 //! The lag of the schedule counts from when it could have connected, had loadgen never
-//! been late: see [`places`](super::places).
+//! been late; `places` knows that.
 
 use std::time::Duration;
 
