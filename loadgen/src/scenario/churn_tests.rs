@@ -220,6 +220,8 @@ fn a_slow_server_makes_nobody_late() {
 #[test]
 fn lateness_that_nobody_sees_does_not_add_up() {
     let run = Run { members: 1, rate: 50.0, stay: 20 * MILLI, duration: 60 * SECOND, tardy: MILLI / 2, ..GOOD };
+    let none_to_spare = Run { members: 200, rate: 200.0, stay: SECOND, duration: 8 * SECOND, tardy: MILLI / 2, ..GOOD };
+    assert!(!none_to_spare.is_late().0, "{}", none_to_spare.is_late().1);
     let (is_late, text) = run.is_late();
     assert!(!is_late && run.tally().schedule_lag.quantiles().unwrap().max < 1_000.0, "{text}");
 }
