@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::fold::folded;
+use crate::fold::{folded, shortened};
 use crate::latency::Latency;
-use crate::numbers::{decimal, duration, grouped};
+use crate::numbers::{decimal, duration, fraction, millions};
 use crate::report::{Report, Verdict};
-use crate::statistics::{CONFIDENCE, change, mean};
+use crate::statistics::{CONFIDENCE, change, geometric_mean, mean};
 
 /// Version of the JSON object. Fields may be added under the same version.
 const SCHEMA: u32 = 1;
@@ -52,12 +52,15 @@ pub enum Unit {
 
 impl Unit {
     fn text(self, value: f64) -> String {
-        match self {
-            Self::PerSecond => format!("{}/s", decimal(value)),
-            Self::Micros => duration(value),
-            Self::Count if value.fract() == 0.0 => grouped(value as u64),
-            Self::Count => format!("{value:.1}"),
+        let (text, suffix) = match self {
+            Self::PerSecond => (decimal(value), "/s"),
+            Self::Micros => (duration(value), ""),
+            Self::Count => (fraction(value), ""),
+        };
+        if self != Self::Micros && text.len() + suffix.len() > CELL_COLUMNS[0] {
+            return millions(value) + suffix;
         }
+        text + suffix
     }
 }
 
@@ -91,7 +94,8 @@ pub struct Row {
     pub name: &'static str,
     /// What its values are.
     pub unit: Unit,
-    /// Its mean over the first group.
+    /// Its mean over the first group: geometric where there is a change, which is a ratio of
+    /// those, and arithmetic where there is none.
     pub base: f64,
     /// The same of the second.
     pub new: f64,
@@ -107,9 +111,12 @@ pub struct Row {
 impl Row {
     /// What the line is about.
     pub fn title(&self) -> String {
-        self.population
-            .as_ref()
-            .map_or_else(|| self.name.to_owned(), |population| format!("{population} {}", self.name))
+        self.titled(str::to_owned)
+    }
+
+    fn titled(&self, show: fn(&str) -> String) -> String {
+        let population = self.population.as_ref().map(|population| show(population) + " ");
+        population.unwrap_or_default() + self.name
     }
 
     /// Both means, the change and its interval, with units; empty what there is not.
@@ -149,7 +156,7 @@ impl Comparison {
         let populations = base.reports[0].populations.iter().map(|part| part.name.as_deref());
         let rows_of = |population| FIGURES.into_iter().filter_map(move |figure| row(population, figure, groups));
         let rows = populations.chain([None]).flat_map(rows_of).collect();
-        let warnings = warnings(&base, &new);
+        let warnings = warnings(&base, &new, str::to_owned);
         Self { base, new, rows, warnings }
     }
 
@@ -185,7 +192,8 @@ impl Comparison {
             let first = &group.reports[0];
             let runs =
                 if group.reports.len() == 1 { "1 run".to_owned() } else { format!("{} runs", group.reports.len()) };
-            writeln!(out, "{} ({runs}): {} {}, {}", group.name, first.scenario, first.url, first.set_up).expect("text");
+            let name = shown(&group.name);
+            writeln!(out, "{name} ({runs}): {} {}, {}", first.scenario, first.url, first.set_up).expect("text");
         }
         out.push('\n');
         let percent = CONFIDENCE * 100.0;
@@ -196,22 +204,31 @@ impl Comparison {
             let finding = if row.finding == NOTHING_SHOWN { "none shown" } else { row.finding };
             // One unit is enough for both bounds, where the table is narrow.
             let interval = interval.replacen(" %", "", 1);
-            write_line(&mut out, &row.title(), [&base, &new, &change, &interval], finding);
+            write_line(&mut out, &row.titled(shown), [&base, &new, &change, &interval], finding);
         }
-        if !self.warnings.is_empty() {
+        let warnings = warnings(&self.base, &self.new, shown);
+        if !warnings.is_empty() {
             out.push('\n');
         }
-        for warning in &self.warnings {
+        for warning in &warnings {
             writeln!(out, "  {warning}").expect("text");
         }
         folded(&out)
     }
 }
 
+/// Columns of a name that somebody gave, a longer one is shortened: beside it, a figure's has
+/// room in one line.
+const NAME_COLUMNS: usize = 40;
 /// Columns of a line's name; a longer one has a line of its own.
 const TITLE_COLUMNS: usize = 16;
 /// Columns of both means, the change and its interval.
 const CELL_COLUMNS: [usize; 4] = [10, 10, 8, 18];
+
+/// A name on a terminal.
+fn shown(name: &str) -> String {
+    shortened(name, NAME_COLUMNS)
+}
 
 fn write_line(out: &mut String, title: &str, cells: [&str; 4], finding: &str) {
     let mut line = format!("  {title:<TITLE_COLUMNS$}");
@@ -232,8 +249,10 @@ fn row(population: Option<&str>, figure: (&'static str, Unit, Read), (base, new)
     if base.iter().chain(&new).all(|&value| value == 0.0) && (unit != Unit::Count || name != "lost") {
         return None;
     }
-    let (base_mean, new_mean) = (mean(&base)?, mean(&new)?);
     let change = change(&base, &new);
+    // Arithmetic ones may go up where the ratio goes down.
+    let mean = if change.is_some() { geometric_mean } else { mean };
+    let (base_mean, new_mean) = (mean(&base)?, mean(&new)?);
     let interval = change.and_then(|(_, bounds)| bounds);
     let finding = match interval {
         // What is written must not contradict what follows from it.
@@ -255,24 +274,24 @@ fn row(population: Option<&str>, figure: (&'static str, Unit, Read), (base, new)
     })
 }
 
-fn warnings(base: &Group, new: &Group) -> Vec<String> {
+/// `show` says how names are written.
+fn warnings(base: &Group, new: &Group, show: fn(&str) -> String) -> Vec<String> {
     let mut warnings = Vec::new();
     for group in [base, new] {
+        let name = show(&group.name);
         let of = |verdict| group.reports.iter().filter(|report| report.verdict == verdict).count();
         let runs = group.reports.len();
         match of(Verdict::Invalid) {
             0 => {}
-            count => {
-                warnings.push(format!("{}: {count} of {runs} runs INVALID, loadgen itself was the limit", group.name))
-            }
+            count => warnings.push(format!("{name}: {count} of {runs} runs INVALID, loadgen itself was the limit")),
         }
         match of(Verdict::NotConnected) {
             0 => {}
-            count => warnings.push(format!("{}: {count} of {runs} runs could not connect", group.name)),
+            count => warnings.push(format!("{name}: {count} of {runs} runs could not connect")),
         }
         let first = &group.reports[0];
         if group.reports.iter().any(|report| report.set_up != first.set_up || report.scenario != first.scenario) {
-            warnings.push(format!("{}: its runs are not of one set-up", group.name));
+            warnings.push(format!("{name}: its runs are not of one set-up"));
         }
     }
     let (a, b) = (&base.reports[0], &new.reports[0]);
@@ -289,118 +308,5 @@ fn warnings(base: &Group, new: &Group) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser as _;
-
-    use super::*;
-    use crate::cli::Cli;
-    use crate::tally::Outcome;
-
-    fn report(millis: u64, lost: u64) -> Report {
-        let plan = Cli::parse_from(["loadgen", "echo", "-c", "1", "-R", "50"]).into_plan().unwrap();
-        let mut outcome = Outcome::default();
-        outcome.connections.opened = 1;
-        (outcome.tally.sent, outcome.tally.received, outcome.tally.lost) = (100, 100 - lost, lost);
-        (0..100).for_each(|_| outcome.tally.latency.record(millis * 1_000_000));
-        Report::new(&plan, &outcome, 2.0)
-    }
-
-    fn group(name: &str, runs: &[(u64, u64)]) -> Group {
-        Group { name: name.to_owned(), reports: runs.iter().map(|&(millis, lost)| report(millis, lost)).collect() }
-    }
-
-    fn finding(comparison: &Comparison, name: &str) -> (String, &'static str) {
-        let row = comparison.rows.iter().find(|row| row.name == name).unwrap_or_else(|| panic!("no {name}"));
-        (row.cells()[2].clone(), row.finding)
-    }
-
-    #[test]
-    fn what_repeated_runs_show_is_told_from_what_they_do_not() {
-        let base = group("before", &[(100, 0), (101, 0), (99, 0)]);
-        let comparison = Comparison::new(base.clone(), group("after", &[(150, 0), (151, 2), (149, 1)]));
-        assert_eq!(finding(&comparison, "p99").1, "higher");
-        assert!(finding(&comparison, "p99").0.starts_with("+50."), "{:?}", comparison.rows);
-        assert_eq!(finding(&comparison, "lost"), (String::new(), "differs"));
-        assert_eq!(finding(&comparison, "sent"), ("+0.0 %".to_owned(), "no difference shown"));
-        assert!(comparison.warnings.is_empty(), "{:?}", comparison.warnings);
-        let back = Comparison::new(comparison.new, base.clone());
-        assert_eq!(finding(&back, "p50").1, "lower");
-        let noise = Comparison::new(base, group("after", &[(100, 0), (99, 0), (102, 0)]));
-        assert_eq!(finding(&noise, "p50").1, "no difference shown");
-        assert!(noise.to_text().contains("none shown"), "{}", noise.to_text());
-    }
-
-    #[test]
-    fn a_terminal_of_80_columns_shows_the_lines_whole() {
-        let many = |name: &str, millis: u64| {
-            let mut group = group(name, &[(millis, 0), (millis * 30, 77), (millis, 0)]);
-            for report in &mut group.reports {
-                (report.rate, report.received_rate) = (1_234_567.0 / millis as f64, 1_234_567.0);
-                report.service_us = report.latency_us;
-                report.set_up = "1,000 connections, 2 threads, ".repeat(4);
-            }
-            group
-        };
-        let text = Comparison::new(many("a name of the base", 100), many("another name", 110)).to_text();
-        assert!(text.contains(" to >+999 %  none shown\n"), "{text}");
-        assert!(text.contains("\n  from actual send p99\n           "), "{text}");
-        for line in text.lines() {
-            assert!(line.chars().count() <= crate::fold::COLUMNS, "{} columns: {line}", line.chars().count());
-        }
-    }
-
-    #[test]
-    fn one_run_each_has_a_change_and_no_finding() {
-        let comparison = Comparison::new(group("a", &[(100, 0)]), group("b", &[(110, 0)]));
-        let (change, finding) = finding(&comparison, "p99");
-        assert!(change.starts_with("+10") || change.starts_with("+9.9"), "{change}");
-        assert_eq!(finding, "");
-        assert!(comparison.to_text().contains("one run says nothing"), "{}", comparison.to_text());
-    }
-
-    #[test]
-    fn scripts_get_numbers() {
-        let comparison = Comparison::new(
-            group("before", &[(100, 0), (101, 0), (99, 0)]),
-            group("after", &[(150, 0), (151, 2), (149, 1)]),
-        );
-        let json: serde_json::Value = serde_json::from_str(&comparison.to_json()).unwrap();
-        assert_eq!((json["base"]["name"].as_str(), json["new"]["runs"].as_u64()), (Some("before"), Some(3)));
-        let figure = |name: &str| {
-            let figures = json["figures"].as_array().unwrap();
-            figures
-                .iter()
-                .find(|figure| figure["name"] == name)
-                .unwrap_or_else(|| panic!("no {name} in {json}"))
-                .clone()
-        };
-        let p99 = figure("p99");
-        assert_eq!((p99["unit"].as_str(), p99["finding"].as_str()), (Some("us"), Some("higher")));
-        assert!((p99["base"].as_f64().unwrap() - 100_000.0).abs() < 1_000.0, "{p99}");
-        let (low, change, high) = (&p99["interval"][0], &p99["change"], &p99["interval"][1]);
-        let [low, change, high] = [low, change, high].map(|part| part.as_f64().unwrap());
-        assert!(0.45 < low && low < change && (change - 0.5).abs() < 0.01 && change < high, "{p99}");
-        let document = include_str!("../../docs/loadgen-json.md").split("\n## Comparisons").nth(1).unwrap();
-        let names = |path: &str, value: &serde_json::Value| {
-            let keys = value.as_object().unwrap().keys();
-            keys.map(|key| format!("`{path}{key}`")).collect::<Vec<_>>()
-        };
-        let fields = [names("", &json), names("base.", &json["base"]), names("figures[].", &p99)].concat();
-        for field in fields.iter().filter(|name| !["`base`", "`new`", "`figures`"].contains(&name.as_str())) {
-            assert!(document.contains(field), "{field}");
-        }
-        assert_eq!((figure("lost")["change"].as_f64(), figure("lost")["new"].as_f64()), (None, Some(1.0)));
-    }
-
-    #[test]
-    fn what_cannot_be_compared_is_said() {
-        let mut new = group("b", &[(100, 0), (100, 0)]);
-        new.reports[1].set_up = "other".to_owned();
-        new.reports[0].origin.host = "elsewhere".to_owned();
-        new.reports[0].verdict = Verdict::Invalid;
-        let text = Comparison::new(group("a", &[(100, 0), (100, 0)]), new).to_text();
-        for warning in ["b: 1 of 2 runs INVALID", "b: its runs are not of one set-up", "different machines"] {
-            assert!(text.contains(warning), "{warning} in {text}");
-        }
-    }
-}
+#[path = "compare_tests.rs"]
+mod tests;

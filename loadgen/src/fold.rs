@@ -5,13 +5,36 @@ pub(crate) const COLUMNS: usize = 80;
 
 /// The text with lines of at most [`COLUMNS`], broken between words. What continues a line
 /// stands under its second column, or a little further in than its first. A word that is
-/// longer stays whole.
+/// longer stays whole. Control characters are written as [`printable`] does.
 pub(crate) fn folded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.lines() {
-        fold(&mut out, line);
+        fold(&mut out, &printable(line));
     }
     out
+}
+
+/// The text without control characters, which a terminal would obey: `\u{1b}` stands for
+/// Escape, `\n` for a new line.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+/// A name in at most that many columns: [`printable`], and in place of its middle, if it is
+/// longer, an ellipsis.
+pub(crate) fn shortened(name: &str, columns: usize) -> String {
+    let name = printable(name);
+    let count = name.chars().count();
+    if count <= columns {
+        return name;
+    }
+    let kept = columns - 1;
+    let (first, last) = (kept.div_ceil(2), kept / 2);
+    name.chars().take(first).chain(['…']).chain(name.chars().skip(count - last)).collect()
 }
 
 fn fold(out: &mut String, line: &str) {
@@ -63,6 +86,18 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert!(lines.len() == 3 && lines[1..].iter().all(|line| line.starts_with("           word")), "{text}");
         assert!(lines.iter().all(|line| line.len() <= COLUMNS), "{text}");
+    }
+
+    #[test]
+    fn no_text_commands_the_terminal() {
+        assert_eq!(folded("a\u{1b}[31mb\tc\u{9b}\n"), "a\\u{1b}[31mb\\tc\\u{9b}\n");
+        assert_eq!(printable("a\r\nb\u{7f}é"), "a\\r\\nb\\u{7f}é");
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_keeps_both_ends() {
+        assert_eq!((shortened("0123456", 7), shortened("01234567", 7)), ("0123456".to_owned(), "012…567".to_owned()));
+        assert_eq!(shortened("0123é\n", 6), "012…\\n", "as it is shown");
     }
 
     #[test]

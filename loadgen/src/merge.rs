@@ -23,23 +23,26 @@ pub struct Merged {
     pub hosts: Vec<String>,
     /// Seconds between the first start and the last, by the machines' own clocks.
     pub starts_apart: f64,
+    /// The first start and the last, in seconds since 1970. Older reports do not say.
+    #[serde(default)]
+    pub starts: Option<(f64, f64)>,
 }
 
 impl Merged {
     fn new(reports: &[Report]) -> Self {
-        let starts = || reports.iter().map(|report| report.origin.started_at);
         let earlier = || reports.iter().filter_map(|report| report.merged.as_ref());
         let own = reports.iter().filter(|report| report.merged.is_none());
         let mut hosts: Vec<_> = own.clone().map(|report| report.origin.host.clone()).collect();
         hosts.extend(earlier().flat_map(|merged| merged.hosts.iter().cloned()));
         hosts.sort();
         hosts.dedup();
-        let between = starts().fold(f64::MIN, f64::max) - starts().fold(f64::MAX, f64::min);
-        // Of those that were put together before, the first one's start alone is known.
+        let starts = reports.iter().map(starts).reduce(|(first, last), of| (first.min(of.0), last.max(of.1)));
+        let between = starts.map_or(0.0, |(first, last)| last - first);
+        // Not less than an older report says, of which one start alone is known.
         let starts_apart = earlier().map(|merged| merged.starts_apart).fold(between, f64::max);
         let runs = reports.iter().flat_map(runs).map(str::to_owned).collect();
         let count = own.count() + earlier().map(|merged| merged.reports).sum::<usize>();
-        Self { reports: count, runs, hosts, starts_apart }
+        Self { reports: count, runs, hosts, starts_apart, starts }
     }
 
     /// What a reader has to know.
@@ -52,6 +55,12 @@ impl Merged {
             self.starts_apart
         )
     }
+}
+
+/// When the first and the last run of a report started, as far as it says.
+fn starts(report: &Report) -> (f64, f64) {
+    let started_at = report.origin.started_at;
+    report.merged.as_ref().and_then(|merged| merged.starts).unwrap_or((started_at, started_at))
 }
 
 /// The numbers of the runs that a report is about.
@@ -221,12 +230,29 @@ mod tests {
         assert!((999.0..1_002.0).contains(&latency.p90), "{latency:?}");
         assert!((99_900.0..100_100.0).contains(&latency.p99), "no mean of percentiles: {latency:?}");
         let hosts = vec!["a".into(), "b".into()];
-        assert_eq!(both.merged, Some(Merged { reports: 2, runs: Vec::new(), hosts, starts_apart: 3.5 }));
+        let starts = Some((0.0, 3.5));
+        assert_eq!(both.merged, Some(Merged { reports: 2, runs: Vec::new(), hosts, starts_apart: 3.5, starts }));
         assert!(both.to_text().contains("2 reports as one, from a, b; started 3.5 s apart"), "{}", both.to_text());
         assert_eq!(both.verdict, Verdict::Ok);
         let all = merge(&[report("c", 1, 10), both]).unwrap().merged.unwrap();
         let hosts = ["a", "b", "c"].map(str::to_owned).to_vec();
-        assert_eq!(all, Merged { reports: 3, runs: Vec::new(), hosts, starts_apart: 3.5 }, "one of one and one of two");
+        let expected = Merged { reports: 3, runs: Vec::new(), hosts, starts_apart: 3.5, starts };
+        assert_eq!(all, expected, "one of one and one of two");
+    }
+
+    #[test]
+    fn starts_are_as_far_apart_as_those_of_the_runs_however_they_are_put_together() {
+        let at = |started_at: f64| {
+            let mut report = report("a", 1, 10);
+            report.origin.started_at = started_at;
+            report
+        };
+        let [early, late] = [[100.0, 90.0], [112.0, 130.0]].map(|starts| merge(&starts.map(at)).unwrap());
+        let apart = |reports: &[Report]| merge(reports).unwrap().merged.unwrap().starts_apart;
+        assert_eq!((apart(&[early.clone(), late.clone()]), apart(&[late, early.clone(), at(91.0)])), (40.0, 40.0));
+        let mut older = early;
+        older.merged.as_mut().unwrap().starts = None;
+        assert_eq!((apart(&[older.clone(), at(95.0)]), apart(&[older, at(85.0)])), (10.0, 15.0), "as far as it says");
     }
 
     #[test]

@@ -35,6 +35,25 @@ pub fn decimal(value: f64) -> String {
     if value >= 100.0 { grouped(value.round() as u64) } else { format!("{value:.1}") }
 }
 
+/// A number with one decimal place, or none if that is 0, grouped.
+pub fn fraction(value: f64) -> String {
+    let tenths = (value.abs() * 10.0).round() as u64;
+    let sign = if value < 0.0 && tenths > 0 { "-" } else { "" };
+    let rest = if tenths.is_multiple_of(10) { String::new() } else { format!(".{}", tenths % 10) };
+    format!("{sign}{}{rest}", grouped(tenths / 10))
+}
+
+/// A number in millions with four significant digits, for one of a million or more.
+pub fn millions(value: f64) -> String {
+    let millions = value / 1e6;
+    match millions {
+        ..9.9995 => format!("{millions:.3} M"),
+        ..99.995 => format!("{millions:.2} M"),
+        ..999.95 => format!("{millions:.1} M"),
+        _ => format!("{} M", grouped(millions.round() as u64)),
+    }
+}
+
 /// Digits in groups of three.
 pub fn grouped(value: u64) -> String {
     let digits = value.to_string();
@@ -61,6 +80,18 @@ mod tests {
     fn numbers_read_well() {
         for (value, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(value), text);
+        }
+        for (value, text) in [(0.04, "0"), (-0.04, "0"), (12.0, "12"), (1_234.96, "1,235"), (-98_765.43, "-98,765.4")] {
+            assert_eq!(fraction(value), text);
+        }
+        for (value, text) in [
+            (1e6, "1.000 M"),
+            (3_456_789.0, "3.457 M"),
+            (12_344_999.0, "12.34 M"),
+            (9.9e8, "990.0 M"),
+            (2e9, "2,000 M"),
+        ] {
+            assert_eq!(millions(value), text);
         }
         for (micros, text) in
             [(0.5, "0.50 us"), (12.34, "12.3 us"), (999.4, "999 us"), (1_500.0, "1.50 ms"), (2_500_000.0, "2.50 s")]

@@ -14,6 +14,19 @@ pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
+/// The mean whose ratios are those of [`change`]: `None` of nothing, and where one is not
+/// above 0.
+pub fn geometric_mean(values: &[f64]) -> Option<f64> {
+    if values.iter().any(|&value| value <= 0.0) {
+        return None;
+    }
+    match values {
+        // Without the error of a logarithm.
+        [first, others @ ..] if others.iter().all(|value| value == first) => Some(*first),
+        _ => Some(mean(&values.iter().map(|value| value.ln()).collect::<Vec<_>>())?.exp()),
+    }
+}
+
 /// The variance of what the values were drawn from; `None` of fewer than two.
 fn variance(values: &[f64]) -> Option<f64> {
     let mean = mean(values)?;
@@ -70,6 +83,16 @@ mod tests {
         assert!(close(change, 1.0), "{change}");
         let (low, high) = bounds.unwrap();
         assert!(close(low, 2.0 * (-reach).exp() - 1.0) && close(high, 2.0 * reach.exp() - 1.0), "{low} {high}");
+    }
+
+    #[test]
+    fn geometric_means_are_in_the_ratio_of_the_change() {
+        let (base, new) = ([100.0, 100.0, 100.0], [60.0, 80.0, 175.0]);
+        let means = [&base, &new].map(|values| geometric_mean(values).unwrap());
+        let (change, _) = change(&base, &new).unwrap();
+        assert!(mean(&new).unwrap() > 100.0 && change < 0.0, "{change}");
+        assert!(means[0] == 100.0 && close(means[1] / means[0], 1.0 + change), "{means:?}, {change}");
+        assert_eq!((geometric_mean(&[]), geometric_mean(&[1.0, 0.0])), (None, None));
     }
 
     #[test]

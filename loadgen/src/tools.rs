@@ -7,6 +7,7 @@ use clap::CommandFactory as _;
 
 use crate::cli::{Cli, CompareArgs, MergeArgs, Tool};
 use crate::compare::{Comparison, Group};
+use crate::fold::printable;
 use crate::html;
 use crate::merge::{merge, share_a_run};
 use crate::report::{EXIT_USAGE, Report};
@@ -67,7 +68,7 @@ fn by_label(reports: Vec<Report>) -> Result<(Group, Group), String> {
     match <[Group; 2]>::try_from(groups) {
         Ok([base, new]) => Ok((base, new)),
         Err(groups) => {
-            let names: Vec<_> = groups.iter().map(|group| group.name.as_str()).collect();
+            let names: Vec<_> = groups.iter().map(|group| printable(&group.name)).collect();
             Err(format!("the reports have {} labels ({}); two are compared", names.len(), names.join(", ")))
         }
     }

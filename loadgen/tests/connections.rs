@@ -5,12 +5,14 @@ mod common;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::process::Command;
 use std::sync::{Mutex, mpsc};
 
 use common::{Run, echo_server, loadgen, server, tcp_server};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
+use wsgate::driver::machine;
 
 fn errors(run: &Run) -> String {
     run.json["errors_by_kind"].to_string()
@@ -189,4 +191,16 @@ fn a_server_that_does_not_read_is_named() {
     let run = loadgen("echo", address, "-c 1 -s 100000 -R 1000 -d 1s --grace 100ms");
     assert_eq!((run.code, errors(&run).as_str()), (1, "{\"server not reading\":1}"));
     drop(sender);
+}
+
+#[test]
+fn each_thread_holds_as_many_connections_as_the_process_may_open_files() {
+    machine::raise_descriptor_limit(); // The server's part is in this process.
+    let address = echo_server(|_, message| vec![message]);
+    let script =
+        format!("ulimit -n 300 && exec \"$0\" idle ws://{address}/ -c 500 -t 2 -d 100ms --json --allow-invalid");
+    let output = Command::new("sh").args(["-c", &script, env!("CARGO_BIN_EXE_loadgen")]).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{stderr}"));
+    assert_eq!((json["opened"].as_u64(), output.status.code()), (Some(500), Some(0)), "{json}");
 }

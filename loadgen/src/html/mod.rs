@@ -42,7 +42,8 @@ fn tone(verdict: Verdict) -> &'static str {
     }
 }
 
-/// Text as it may stand in HTML, between tags and in quoted attributes.
+/// Text as it may stand in HTML, between tags and in quoted attributes. Control characters are
+/// none that HTML allows, so they are written as on a terminal.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -52,6 +53,7 @@ fn escape(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
+            c if c.is_control() => escaped.extend(c.escape_default()),
             c => escaped.push(c),
         }
     }

@@ -64,10 +64,12 @@ fn what_the_server_or_the_user_said_is_text_and_no_markup() {
         outcome.connections.failures.add(&Failure::ClosedByServer { code: Some(1008), reason: "<script>x".into() });
     });
     report.origin.command = "loadgen <img>".to_owned();
-    report.origin.label = Some("a & b".to_owned());
+    report.origin.label = Some("a & b\u{1b}[2J\u{0}".to_owned());
     let html = super::report(&report);
     assert!(html.contains("ws://a/?x=&lt;b&gt;&amp;&#39;c&#39;"), "{html}");
-    assert!(html.contains("&lt;script&gt;x") && html.contains("&lt;img&gt;") && html.contains("a &amp; b"));
+    assert!(
+        html.contains("&lt;script&gt;x") && html.contains("&lt;img&gt;") && html.contains("a &amp; b\\u{1b}[2J\\u{0}")
+    );
     assert!(!html.contains("<script") && !html.contains("<img"));
 }
 

@@ -268,7 +268,7 @@ fn older_reports_are_read() {
     ] {
         json[list][0].as_object_mut().unwrap().remove(field).unwrap();
     }
-    for (object, field) in [("origin", "run"), ("merged", "runs")] {
+    for (object, field) in [("origin", "run"), ("merged", "runs"), ("merged", "starts")] {
         json[object].as_object_mut().unwrap().remove(field).unwrap();
     }
     let read = Report::from_json(&json.to_string()).unwrap();
@@ -339,7 +339,7 @@ fn full() -> Report {
         counters: [("sends_total".to_owned(), 10.0)].into(),
     });
     let runs = vec!["00000000000000a1".to_owned(), "00000000000000b2".to_owned()];
-    report.merged = Some(Merged { reports: 2, runs, hosts, starts_apart: 0.1 });
+    report.merged = Some(Merged { reports: 2, runs, hosts, starts_apart: 0.1, starts: Some((1.0, 1.1)) });
     report.origin.run = Some("00000000000000a1".to_owned());
     report.origin.label = Some("before".to_owned());
     report.note("remarkable".to_owned());

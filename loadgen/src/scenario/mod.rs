@@ -15,6 +15,7 @@ pub mod churn;
 pub mod echo;
 pub mod fanout;
 pub mod idle;
+mod places;
 pub mod storm;
 
 /// How fast messages are sent.

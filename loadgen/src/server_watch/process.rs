@@ -14,9 +14,13 @@ pub(super) struct Process {
     pid: u32,
     name: String,
     started: u64,
-    /// Why its open files cannot be counted.
-    files_hidden: Option<String>,
+    /// What cannot be known of its open files, and why.
+    remark: Option<String>,
+    are_shared: AreShared,
 }
+
+/// Whether two threads use one table of files; `None` where the kernel does not say.
+type AreShared = fn(u32, u32) -> Option<bool>;
 
 impl Process {
     /// The process with that number.
@@ -24,14 +28,21 @@ impl Process {
     /// # Errors
     /// In words: why it cannot be watched, and what to do.
     pub(super) fn find(pid: u32) -> Result<Self, String> {
+        Self::find_by(pid, descriptors::are_shared)
+    }
+
+    fn find_by(pid: u32, are_shared: AreShared) -> Result<Self, String> {
         let stat = Stat::read(pid).map_err(|error| match error.kind() {
             ErrorKind::NotFound => format!("--pid {pid}: there is no such process on this machine; pgrep lists them"),
             ErrorKind::PermissionDenied => format!("--pid {pid}: {error}; run loadgen as the server's user"),
             _ => format!("--pid {pid}: cannot read /proc/{pid}/stat: {error}"),
         })?;
-        let hidden = |error| format!("cannot count its open files: {error}; run loadgen as its user");
-        let files_hidden = open_files(pid).err().map(hidden);
-        Ok(Self { pid, name: stat.name, started: stat.started, files_hidden })
+        let remark = match open_files(pid, are_shared) {
+            Err(error) => Some(format!("cannot count its open files: {error}; run loadgen as its user")),
+            Ok(_) if are_shared(pid, pid).is_none() => Some(ONE_TABLE.to_owned()),
+            Ok(_) => None,
+        };
+        Ok(Self { pid, name: stat.name, started: stat.started, remark, are_shared })
     }
 
     /// Its number and its program's name.
@@ -41,7 +52,7 @@ impl Process {
 
     /// What it does not say, and what to do about it.
     pub(super) fn remark(&self) -> Option<String> {
-        self.files_hidden.clone()
+        self.remark.clone()
     }
 
     /// Reads it.
@@ -53,7 +64,7 @@ impl Process {
         let stat = stat.filter(|stat| stat.started == self.started && !stat.has_ended);
         let Some(stat) = stat else { return Err("the process ended".to_owned()) };
         let (rss, files) = match look {
-            Look::Close => (exact_rss_bytes(self.pid), open_files(self.pid).ok()),
+            Look::Close => (exact_rss_bytes(self.pid), open_files(self.pid, self.are_shared).ok()),
             Look::Quick => (None, None),
         };
         Ok(Sample {
@@ -65,6 +76,10 @@ impl Process {
         })
     }
 }
+
+/// What is said where tables of files cannot be told apart.
+const ONE_TABLE: &str = "whether its threads have open files of their own, since kcmp(2) is refused here; open files are \
+                         those of its first thread. Allow kcmp to loadgen (seccomp), or run it outside of the container";
 
 /// Of the kernel's flags of a process: it has begun to exit (`PF_EXITING`).
 const FLAG_EXITING: u64 = 4;
@@ -130,13 +145,13 @@ fn exact_rss_bytes(pid: u32) -> Option<u64> {
 }
 
 /// Of all its tables: threads may have their own.
-fn open_files(pid: u32) -> io::Result<u64> {
+fn open_files(pid: u32, are_shared: AreShared) -> io::Result<u64> {
     let mut count = listed(&format!("/proc/{pid}/fd"))?;
     let mut counted = vec![pid];
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     for thread in threads.filter_map(|thread| thread.file_name().to_str()?.parse::<u32>().ok()) {
-        // Where the kernel does not say, there is one table.
-        if counted.iter().all(|&known| descriptors::are_shared(known, thread) == Some(false)) {
+        // Where the kernel does not say, one table is counted, and a remark says so.
+        if counted.iter().all(|&known| are_shared(known, thread) == Some(false)) {
             // It may have ended.
             count += listed(&format!("/proc/{pid}/task/{thread}/fd")).unwrap_or_default();
             counted.push(thread);
@@ -203,13 +218,13 @@ mod tests {
             counted.wait();
             drop(files);
         };
-        let before = open_files(std::process::id()).unwrap() as usize;
+        let before = open_files(std::process::id(), descriptors::are_shared).unwrap() as usize;
         let after = std::thread::scope(|scope| {
             for alone in [true, true, false] {
                 scope.spawn(move || open(alone));
             }
             all_open.wait();
-            let after = open_files(std::process::id());
+            let after = open_files(std::process::id(), descriptors::are_shared);
             counted.wait();
             after.unwrap() as usize
         });
@@ -218,11 +233,19 @@ mod tests {
     }
 
     #[test]
+    fn where_tables_cannot_be_told_apart_that_is_said() {
+        let refused = Process::find_by(std::process::id(), |_, _| None).unwrap();
+        assert!(refused.sample(Look::Close).unwrap().files.unwrap() >= 3.0, "of one table");
+        let remark = refused.remark().unwrap();
+        assert!(remark.contains("kcmp(2) is refused") && remark.contains("those of its first thread"), "{remark}");
+    }
+
+    #[test]
     fn what_is_not_there_is_named() {
         // Above the kernel's own limit of 4,194,304.
         let error = Process::find(4_200_000).unwrap_err();
         assert!(error.contains("--pid 4200000: there is no such process"), "{error}");
-        let gone = Process { pid: std::process::id(), name: String::new(), started: 0, files_hidden: None };
+        let gone = Process { started: 0, ..Process::find(std::process::id()).unwrap() };
         assert!(gone.sample(Look::Quick).unwrap_err().contains("ended"), "the number belongs to another now");
     }
 }
