@@ -84,7 +84,7 @@ impl Failure {
     pub fn connect(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::ConnectRefused,
-            // The second where the address is given, and so bound before.
+            // The second where the port is chosen before it is known for which server.
             io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => Self::ConnectFailed(io::Error::new(
                 error.kind(),
                 format!("{error}: this source address has no free port left, give more with --source"),

@@ -9,6 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use mio::Token;
 use mio::net::TcpStream;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket as System, Type};
 use wsgate::driver::uring::StreamId;
@@ -144,10 +146,33 @@ pub fn connect(address: SocketAddr, source: Option<IpAddr>, receive_buffer: Opti
         socket.set_recv_buffer_size(bytes)?;
     }
     if let Some(source) = source {
+        // The port is chosen when it connects: it must be free for that server alone then, and
+        // not for all that this address talks to, or has done so in the last minute.
+        setsockopt(&socket, IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
         _ => Ok(TcpStream::from_std(socket.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+
+    use nix::sys::socket::getsockopt;
+
+    use super::*;
+
+    #[test]
+    fn a_source_address_does_not_take_a_port_from_all_servers() {
+        for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+            // Not every machine has the second.
+            let Ok(server) = TcpListener::bind((address, 0)) else { continue };
+            let stream = connect(server.local_addr().unwrap(), Some(address), None).unwrap();
+            assert!(getsockopt(&stream, IpBindAddressNoPort).unwrap(), "{address}");
+            assert_eq!(server.accept().unwrap().1.ip(), address);
+        }
     }
 }
