@@ -51,6 +51,19 @@ fn open(streams: &mut Streams<'_>, is_paced: bool) -> (StreamId, UnixStream) {
     (id, theirs)
 }
 
+/// The same over TCP, which takes a part of what it has no room for, and has little.
+fn open_tcp(streams: &mut Streams<'_>) -> (StreamId, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    socket2::SockRef::from(&listener).set_recv_buffer_size(4096).expect("an option of every socket");
+    let ours = TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
+    socket2::SockRef::from(&ours).set_send_buffer_size(16_384).expect("an option of every socket");
+    let (theirs, _) = listener.accept().expect("somebody connects");
+    theirs.set_read_timeout(Some(PATIENCE)).expect("an option of every socket");
+    let id = streams.open(OWNER, ours.as_raw_fd(), false).expect("a free slot");
+    assert_eq!(next(streams), StreamEvent::Writable(OWNER));
+    (id, theirs)
+}
+
 /// What is received until the end, or an error.
 fn read_to_end(streams: &mut Streams<'_>, id: StreamId) -> (Vec<u8>, io::Result<()>) {
     let mut all = Vec::new();
@@ -70,8 +83,8 @@ fn read_to_end(streams: &mut Streams<'_>, id: StreamId) -> (Vec<u8>, io::Result<
 #[test]
 fn bytes_leave_in_their_order_whatever_the_socket_takes() {
     with(4, |streams| {
-        let (id, mut peer) = open(streams, false);
-        let bytes: Vec<u8> = (0..MUCH / 8).flat_map(|n| (n as u64).to_be_bytes()).collect();
+        let (id, mut peer) = open_tcp(streams);
+        let bytes: Vec<u8> = (0..MUCH / 32).flat_map(|n| (n as u64).to_be_bytes()).collect();
         // Short ones join a submission, and what does not fit waits.
         let mut sent = 0;
         while !streams.holds_back(id) {
@@ -84,8 +97,8 @@ fn bytes_leave_in_their_order_whatever_the_socket_takes() {
                 peer.read_to_end(&mut all).expect("the stream ends");
                 all
             });
-            // Long ones leave in another way.
-            for len in [40, 1, 4_000, 8_192, 8_193, 70_000].into_iter().cycle() {
+            // Long ones leave in another way; of the shortest, many join one submission.
+            for len in [40, 1, 4_000, 8_192, 8_193, 70_000, 3, 3, 3].into_iter().cycle() {
                 let end = bytes.len().min(sent + len);
                 while sent < end {
                     match streams.send(id, &bytes[sent..end]).expect("the peer reads") {
@@ -105,6 +118,39 @@ fn bytes_leave_in_their_order_whatever_the_socket_takes() {
             reader.join().expect("the reader is through")
         });
         assert!(received == bytes, "{} of {} bytes, or others", received.len(), bytes.len());
+    });
+}
+
+#[test]
+fn nothing_is_taken_before_what_is_held_back_has_left() {
+    with(4, |streams| {
+        let (id, mut peer) = open_tcp(streams);
+        let mut taken = 0;
+        while !streams.holds_back(id) {
+            taken += streams.send(id, &[1; 4_000]).expect("the peer is there");
+            streams.submit();
+        }
+        // The socket has room again, and nobody has looked at the event yet.
+        let mut all = vec![0; taken];
+        let mut read = 0;
+        let began = Instant::now();
+        while streams.holds_back(id) && began.elapsed() < PATIENCE {
+            peer.set_nonblocking(true).expect("an option of every socket");
+            match peer.read(&mut all[read..]) {
+                Ok(len) => read += len,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+            streams.wait(Some(Duration::from_millis(1))).expect("the ring works");
+            assert_eq!(streams.send(id, &[2; 10]).expect("the peer is there"), 0, "it would overtake");
+            while streams.next_event().is_some() {}
+        }
+        assert_eq!(streams.send(id, &[2; 10]).expect("the peer is there"), 10);
+        streams.close(id);
+        streams.submit();
+        peer.set_nonblocking(false).expect("an option of every socket");
+        all.truncate(read);
+        peer.read_to_end(&mut all).expect("the stream ends");
+        assert!(all[..taken].iter().all(|&byte| byte == 1) && all[taken..] == [2; 10], "{} bytes", all.len());
     });
 }
 
@@ -169,29 +215,30 @@ fn a_paced_stream_is_read_a_piece_at_a_time() {
 }
 
 #[test]
-fn what_is_not_read_at_once_is_kept_and_pins_no_buffer() {
-    // More than there are buffers.
-    const STREAMS: usize = 300;
+fn what_is_not_read_at_once_is_kept_and_who_finds_no_buffer_is_fed_later() {
+    // In one turn they take all 256 buffers of 8 KiB and more: one takes nearly all of a
+    // buffer, the next what is left of it.
+    const STREAMS: usize = 700;
+    const BYTES: usize = 8_000;
     with(STREAMS, |streams| {
-        let opened: Vec<_> = (0..STREAMS).map(|_| open(streams, true)).collect();
-        let mut opened: Vec<_> = opened.into_iter().enumerate().collect();
-        for (n, (id, peer)) in &mut opened {
+        let mut opened: Vec<_> = (0..STREAMS).map(|_| open(streams, true)).collect();
+        for (n, (id, peer)) in opened.iter_mut().enumerate() {
             streams.begin(*id);
-            peer.write_all(&[*n as u8; 6_000]).expect("the socket takes it");
+            peer.write_all(&[n as u8; BYTES]).expect("the socket takes it");
         }
         for _ in &opened {
             assert_eq!(next(streams), StreamEvent::Input(OWNER));
         }
-        for (n, (id, _)) in &opened {
+        for (n, (id, _)) in opened.iter().enumerate() {
             let mut all = Vec::new();
-            while all.len() < 6_000 {
+            while all.len() < BYTES {
                 match streams.receive(*id).expect("it is open") {
                     StreamInput::Bytes(bytes) => all.extend_from_slice(bytes),
                     StreamInput::Nothing => assert_eq!(next(streams), StreamEvent::Input(OWNER)),
                     StreamInput::End => panic!("it is open"),
                 }
             }
-            assert!(all == [*n as u8; 6_000], "stream {n} has other bytes");
+            assert!(all == [n as u8; BYTES], "stream {n} has other bytes");
         }
     });
 }

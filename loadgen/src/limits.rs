@@ -68,6 +68,9 @@ pub const SCHEDULE_LAG_PART_MAX: f64 = 0.1;
 pub const SENDING_LATE_PART_MAX: f64 = 0.01;
 /// ... or this time, in which nobody sees a rate.
 pub const SENDING_LATE_MAX: Duration = SCHEDULE_LAG_MAX;
+/// How often a churn that waits for the server alone looks whether it goes on: up to so much
+/// of loadgen's own lateness counts as the server's there.
+pub const CHURN_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How long answers are waited for at most once somebody has asked for the report.
 pub const INTERRUPTED_GRACE_MAX: Duration = Duration::from_secs(1);
 /// How long other connections may take to be cut after the first, when the run is over.

@@ -13,6 +13,7 @@ use wsgate::time::Time;
 use super::places::Places;
 use super::{Leave, Scenario};
 use crate::course::Course;
+use crate::limits::CHURN_LOOK_INTERVAL;
 use crate::payload::Stamp;
 use crate::schedule::{Arrivals, Schedule, Share, Window};
 use crate::tally::Tally;
@@ -30,6 +31,8 @@ pub struct Churn {
     stamps: Vec<Stamp>,
     window: Option<Window>,
     schedule: Option<Schedule>,
+    /// When to look at the latest whether a connect that is due may begin.
+    look_again_at: Time,
     tally: Tally,
 }
 
@@ -47,6 +50,7 @@ impl Churn {
             stamps: vec![nothing; members],
             window: None,
             schedule: None,
+            look_again_at: Time::ZERO,
             tally: Tally::default(),
         }
     }
@@ -112,12 +116,14 @@ impl Scenario for Churn {
 
     fn next_connect(&mut self, now: Time) -> Option<usize> {
         let member = self.take(now);
+        self.look_again_at = now + CHURN_LOOK_INTERVAL;
         // Where more is due than one turn may begin, that is at once.
         self.places.look_at(self.wake_at().map(|at| at.max(now)));
         member
     }
 
-    fn held_up(&mut self) {
+    fn held_up(&mut self, now: Time) {
+        self.look_again_at = now + CHURN_LOOK_INTERVAL;
         self.places.look_at(self.wake_at());
     }
 
@@ -126,7 +132,9 @@ impl Scenario for Churn {
     }
 
     fn wake_at(&self) -> Option<Time> {
-        let connect = self.schedule.as_ref().filter(|_| self.places.admit()).and_then(Schedule::next_at);
+        let due = self.schedule.as_ref().and_then(Schedule::next_at);
+        // Where nothing but the server is waited for, nothing else would show that loadgen slept.
+        let connect = due.map(|at| if self.places.admit() { at } else { at.max(self.look_again_at) });
         [connect, self.places.next_leave_at()].into_iter().flatten().min()
     }
 

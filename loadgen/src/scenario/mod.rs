@@ -97,7 +97,7 @@ pub trait Scenario: Send {
 
     /// No handshake may begin now, since as many as may wait for the server do. That lasts
     /// until one of them ends: in [`Scenario::opened`] or in [`Scenario::failed`].
-    fn held_up(&mut self) {}
+    fn held_up(&mut self, _now: Time) {}
 
     /// A member whose connection is to end now. Asked until `None`.
     fn next_leave(&mut self, _now: Time) -> Option<(usize, Leave)> {

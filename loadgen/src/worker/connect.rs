@@ -60,7 +60,7 @@ impl Worker<'_> {
         for _ in 0..CONNECTS_PER_TURN {
             if !self.setup.connector.admit() {
                 // A handshake that ends makes room, and a turn.
-                self.setup.scenario.held_up();
+                self.setup.scenario.held_up(now);
                 self.send_at = self.setup.scenario.wake_at().filter(|&at| at > now);
                 return;
             }
