@@ -5,10 +5,12 @@
 mod common;
 
 use std::io::ErrorKind;
+use std::net::Shutdown;
 use std::time::Duration;
 
 use common::program::{Program, run};
 use common::{RawClient, TestServer, masked, unmasked};
+use rustix::process::Signal;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use wsgate::config::{Config, Io};
 
@@ -131,6 +133,68 @@ fn what_is_received_and_not_wanted_is_bounded_for_all_connections_together() {
         }
     });
     server.wait_until("nothing is kept", |server| server.sum(|stats| &stats.input_memory_bytes) == 0);
+}
+
+/// A client that has sent echoes and what `leave` does, all while the gateway stood still: so
+/// everything comes at once, and most of it before the answers have left.
+fn leave_with_parked_input(program: &Program, leave: impl FnOnce(RawClient) -> Option<RawClient>) -> Option<RawClient> {
+    const ECHOES: usize = 62;
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    // Before connecting, since the window is agreed on then.
+    socket.set_recv_buffer_size(4096).expect("an option of every socket");
+    socket.connect(&program.clients.into()).expect("the gateway accepts");
+    let mut client = RawClient::new(socket.into());
+    client.upgrade("/echo", program.clients);
+    program.signal(Signal::STOP);
+    let state = format!("/proc/{}/stat", program.pid());
+    common::wait_until("the gateway stands still", || {
+        std::fs::read_to_string(&state).is_ok_and(|stat| stat.contains(") T "))
+    });
+    (0..ECHOES).for_each(|_| client.send(&masked(0x82, &[5; 1000])));
+    let client = leave(client);
+    program.signal(Signal::CONT);
+    client
+}
+
+fn program_that_parks() -> Option<Program> {
+    let arguments = ["--shards", "1", "--io", "io_uring", "--limits-reply-bytes-watermark", "4096"];
+    let kernel = ["--limits-kernel-send-bytes", "2048"];
+    has_io_uring().then(|| Program::start(&[&arguments[..], &kernel].concat()))
+}
+
+fn gauge(program: &Program, name: &str) -> u64 {
+    let mut client = RawClient::connect(program.admin);
+    client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let page = String::from_utf8(client.read_to_end()).expect("metrics are text");
+    let line = page.lines().find(|line| line.starts_with(&format!("{name}{{"))).expect("a gauge of each shard");
+    line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a whole number")
+}
+
+#[test]
+fn an_end_that_came_behind_parked_input_is_told_when_that_is_read() {
+    let Some(program) = program_that_parks() else { return };
+    let client = leave_with_parked_input(&program, |client| {
+        client.0.shutdown(Shutdown::Write).expect("it is open");
+        Some(client)
+    });
+    let echoed = client.expect("it has not left").read_to_end();
+    assert_eq!(echoed.len() % (1000 + 4), 0, "whole messages");
+    assert!(!echoed.is_empty());
+    common::wait_until("it is gone", || gauge(&program, "wsgate_sockets") == 0);
+}
+
+#[test]
+fn who_leaves_with_parked_input_leaves_none_of_it_behind() {
+    let Some(program) = program_that_parks() else { return };
+    for _ in 0..3 {
+        leave_with_parked_input(&program, |client| {
+            client.reset();
+            None
+        });
+    }
+    common::wait_until("all are gone", || gauge(&program, "wsgate_sockets") == 0);
+    assert_eq!(gauge(&program, "wsgate_input_memory_bytes"), 0);
+    assert_eq!(gauge(&program, "wsgate_receive_chunks"), 0);
 }
 
 #[test]
