@@ -6,11 +6,13 @@ mod common;
 
 use std::fs;
 use std::io::Write as _;
+use std::time::Duration;
 
 use common::tls::{Authority, NAME, TlsClient};
 use common::{RawClient, TestServer, masked, unmasked, upgrade_request};
-use wsgate::config::{Io, Tls};
+use wsgate::config::{Config, Io, Tls};
 use wsgate::proto::close::CloseCode;
+use wsgate::stats::CloseReason;
 
 /// How often somebody comes.
 const CYCLES: usize = 10_000;
@@ -174,11 +176,162 @@ fn visit_with_tls_and_leave(io: Io) {
     expect_nothing_left(&server);
 }
 
+/// A way in which the gateway ends connections by itself.
+struct Cut {
+    reason: CloseReason,
+    config: fn(&mut Config),
+    /// Has one more connection that is to end so.
+    come: fn(&TestServer) -> RawClient,
+    /// What ends them, beside time.
+    push: fn(&TestServer),
+}
+
+/// Every reason but those that [`VISITS`] and the tests of TLS have, and the drain.
+const CUTS: &[Cut] = &[
+    Cut {
+        reason: CloseReason::MessageTooLong,
+        config: |config| config.limits.echo_message_bytes_max = 1000,
+        come: |server| say(server, &[masked(0x02, &[7; 1000]), masked(0x80, &[7])].concat()),
+        push: |_| (),
+    },
+    Cut {
+        reason: CloseReason::FrameTooLong,
+        config: |config| config.limits.frame_bytes_max = 1000,
+        come: |server| say(server, &masked(0x82, &[7; 1001])),
+        push: |_| (),
+    },
+    Cut {
+        reason: CloseReason::TooManyFragments,
+        config: |config| config.limits.fragments_max = 4,
+        come: |server| say(server, &[masked(0x02, b"a"), masked(0x00, b"x").repeat(100)].concat()),
+        push: |_| (),
+    },
+    Cut {
+        reason: CloseReason::PolicyViolation,
+        config: |config| config.security.anonymous_publish = false,
+        come: |server| {
+            let mut client = server.raw_open("/topics/a");
+            client.send(&masked(0x81, b"mine"));
+            client
+        },
+        push: |_| (),
+    },
+    Cut {
+        reason: CloseReason::HandshakeTimeout,
+        config: |config| config.timeouts.handshake = SOON,
+        come: |server| {
+            let mut client = server.raw();
+            client.send(&upgrade_request("/echo", server.clients)[..20]);
+            client
+        },
+        push: |_| (),
+    },
+    Cut {
+        reason: CloseReason::PongTimeout,
+        config: |config| (config.timeouts.ping_interval, config.timeouts.pong_timeout) = (SOON, SOON),
+        come: talk,
+        push: |_| (),
+    },
+    Cut { reason: CloseReason::Idle, config: |config| config.timeouts.idle = Some(SOON), come: talk, push: |_| () },
+    Cut {
+        reason: CloseReason::SlowConsumer,
+        config: |config| {
+            config.limits.queue_bytes_max = 64 * 1024;
+            config.limits.kernel_unsent_bytes = 16 * 1024;
+        },
+        come: |server| server.raw_small("/topics/a"),
+        push: |server| publish(server, "a", 16_000),
+    },
+    Cut {
+        reason: CloseReason::QueueMemory,
+        config: |config| {
+            config.limits.queue_bytes_total_max = 1 << 20;
+            config.limits.queue_bytes_max = 64 << 20;
+            config.limits.kernel_unsent_bytes = 16 * 1024;
+        },
+        // What waits for several waits once: so each has a topic of its own.
+        come: |server| server.raw_small(&format!("/topics/{}", server.sum(|stats| &stats.subscriptions))),
+        push: |server| (0..CUT_EACH).for_each(|n| publish(server, &n.to_string(), 50_000)),
+    },
+    Cut {
+        reason: CloseReason::Unacknowledged,
+        config: |config| {
+            config.timeouts.unacknowledged = SOON;
+            config.limits.queue_bytes_max = 64 << 20;
+        },
+        come: |server| server.raw_small("/topics/a"),
+        // More than the kernels take, and far from the bound of a queue.
+        push: |server| {
+            if server.sum(|stats| &stats.queue_bytes) < 4 << 20 {
+                publish(server, "a", 200_000);
+            }
+        },
+    },
+];
+
+/// How many are cut in each way.
+const CUT_EACH: usize = 50;
+/// Long enough that a connection gets so far, and short enough to wait for.
+const SOON: Duration = Duration::from_millis(300);
+
+/// A client that has said this, and does not read what it is answered.
+fn say(server: &TestServer, bytes: &[u8]) -> RawClient {
+    let mut client = talk(server);
+    client.send(bytes);
+    client
+}
+
+/// One message of so many bytes.
+fn publish(server: &TestServer, topic: &str, bytes: usize) {
+    server.publish(topic, "text/plain", &vec![b'm'; bytes]);
+}
+
+fn cut_and_leave(io: Io, cut: &Cut) {
+    let server = TestServer::with(|config| {
+        (config.io, config.shards, config.timeouts.close) = (io, 1, SOON);
+        (cut.config)(config);
+    });
+    // What is opened once, with the first of them.
+    talk(&server).end();
+    expect_nothing_left(&server);
+    let before = descriptors();
+    let clients: Vec<_> = (0..CUT_EACH).map(|_| (cut.come)(&server)).collect();
+    let words = format!("{:?} with {io:?}", cut.reason);
+    server.wait_until(&words, |server| {
+        let is_over = server.sum(|stats| &stats.connections) == 0;
+        if !is_over {
+            (cut.push)(server);
+        }
+        is_over
+    });
+    assert_eq!(server.closes(cut.reason), CUT_EACH as u64, "{words}");
+    drop(clients);
+    expect_nothing_left(&server);
+    common::wait_until("no open files", || descriptors() <= before);
+}
+
+fn drain_and_leave(io: Io) {
+    let before = descriptors();
+    let server = TestServer::with(|config| config.io = io);
+    let mut clients: Vec<_> = (0..CUT_EACH).map(|_| talk(&server)).collect();
+    server.drain();
+    for client in &mut clients {
+        client.expect_close(CloseCode::GOING_AWAY.0);
+        client.send(&masked(0x88, &CloseCode::GOING_AWAY.0.to_be_bytes()));
+        client.expect_end();
+    }
+    drop(clients);
+    server.wait();
+    common::wait_until("no open files", || descriptors() <= before && direct_descriptors() == 0);
+}
+
 /// One after the other, since the descriptors of the process are counted.
 #[test]
 fn ten_thousand_visits_leave_nothing_behind() {
     for io in common::backends() {
         visit_and_leave(io);
         visit_with_tls_and_leave(io);
+        CUTS.iter().for_each(|cut| cut_and_leave(io, cut));
+        drain_and_leave(io);
     }
 }
