@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use common::{echo_server, loadgen, server};
@@ -157,6 +157,14 @@ fn manual_and_completions_come_from_the_flags() {
     }
 }
 
+/// Where it says that Prometheus finds its figures.
+fn metrics_address(loadgen: &mut Child) -> SocketAddr {
+    let mut line = String::new();
+    BufReader::new(loadgen.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("loadgen: metrics at http://").unwrap().strip_suffix("/metrics").unwrap();
+    address.parse().unwrap()
+}
+
 #[test]
 fn scrapes_end_while_workers_start() {
     let server = echo_server(|_, message| vec![message]);
@@ -166,10 +174,7 @@ fn scrapes_end_while_workers_start() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("loadgen: metrics at http://").unwrap().strip_suffix("/metrics").unwrap();
-    let address: SocketAddr = address.parse().unwrap();
+    let address = metrics_address(&mut child);
     let ended = (0..200).all(|_| {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -199,10 +204,7 @@ fn prometheus_sees_the_run_while_it_lasts() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("loadgen: metrics at http://").unwrap().strip_suffix("/metrics").unwrap();
-    let address: SocketAddr = address.parse().unwrap();
+    let address = metrics_address(&mut child);
     let get = |path: &str| {
         let mut stream = TcpStream::connect(address).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
