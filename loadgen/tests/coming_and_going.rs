@@ -70,15 +70,17 @@ fn churn_counts_from_the_time_at_which_a_client_meant_to_connect() {
     let run = loadgen("churn", address, "-c 1 -R 10 -d 1s");
     assert_eq!((run.code, run.count("received")), (0, 10), "{}", run.json);
     assert!(run.latency_ms("p50") > 750.0 && run.latency_ms("max") > 1_500.0, "{}", run.json["latency_us"]);
-    assert_eq!(own_lateness(&run), [""; 0], "the server was the limit: {}", run.json);
+    assert_the_server_was_late(&run);
     let service = run.json["service_us"]["p50"].as_f64().unwrap();
     assert!((250_000.0..350_000.0).contains(&service), "{service}");
 }
 
-/// Reasons that say that connects left late for loadgen's own doing.
-fn own_lateness(run: &Run) -> Vec<&str> {
-    let reasons = run.json["invalid"].as_array().unwrap().iter().map(|invalid| invalid["reason"].as_str().unwrap());
-    reasons.filter(|reason| ["schedule_lag", "rate"].contains(reason)).collect()
+/// Most of the time by which a run of one second took longer counts as the server's. Not
+/// all: a busy machine stops loadgen, too. `scenario::churn` has simulated tests of the rest.
+fn assert_the_server_was_late(run: &Run) {
+    let longer = run.json["seconds"].as_f64().unwrap() - 1.0;
+    let own = run.json["schedule_lag_max_us"].as_f64().unwrap() / 1e6;
+    assert!(longer > 0.1 && own < longer / 2.0, "{own} s of {longer} are loadgen's: {}", run.json);
 }
 
 #[test]
@@ -95,7 +97,7 @@ fn churn_is_valid_where_more_handshakes_wait_for_the_server_than_may() {
     let run = loadgen("churn", address, "-t 1 -R 300 -d 1s");
     assert_eq!((run.code, run.count("received")), (0, 300), "{}", run.json);
     assert!(run.json["rate"].as_f64().unwrap() < 250.0, "at most {HANDSHAKES_PENDING_MAX} wait: {}", run.json);
-    assert_eq!(own_lateness(&run), [""; 0], "the server was the limit: {}", run.json);
+    assert_the_server_was_late(&run);
 }
 
 #[test]
