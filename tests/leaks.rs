@@ -207,6 +207,18 @@ const CUTS: &[Cut] = &[
         push: |_| (),
     },
     Cut {
+        // Bytes are on their way when its transport is closed.
+        reason: CloseReason::ProtocolError,
+        config: |_| (),
+        come: |server| {
+            let client = say(server, &unmasked(0x81, b"not masked"));
+            let mut more = client.0.try_clone().expect("a socket can be shared");
+            std::thread::spawn(move || while more.write(&[0; 1000]).is_ok() {});
+            client
+        },
+        push: |_| (),
+    },
+    Cut {
         reason: CloseReason::PolicyViolation,
         config: |config| config.security.anonymous_publish = false,
         come: |server| {
