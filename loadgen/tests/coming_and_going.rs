@@ -79,7 +79,7 @@ fn churn_counts_from_the_time_at_which_a_client_meant_to_connect() {
 /// all: a busy machine stops loadgen, too. `scenario::churn` has simulated tests of the rest.
 fn assert_the_server_was_late(run: &Run) {
     let longer = run.json["seconds"].as_f64().unwrap() - 1.0;
-    let own = run.json["schedule_lag_max_us"].as_f64().unwrap() / 1e6;
+    let own = run.lag_seconds();
     assert!(longer > 0.1 && own < longer / 2.0, "{own} s of {longer} are loadgen's: {}", run.json);
 }
 

@@ -33,6 +33,18 @@ impl Run {
         self.json["latency_us"][name].as_f64().unwrap_or_else(|| panic!("no {name} in {}", self.json)) / 1_000.0
     }
 
+    /// By how much loadgen itself was late at most, in seconds: a busy machine stops it at times.
+    pub fn lag_seconds(&self) -> f64 {
+        self.json["schedule_lag_max_us"].as_f64().unwrap_or_else(|| panic!("no lag in {}", self.json)) / 1e6
+    }
+
+    /// For how long it sent: that long, and by its own lag longer.
+    #[track_caller]
+    pub fn expect_seconds(&self, seconds: f64) {
+        let told = self.json["seconds"].as_f64().unwrap();
+        assert!((seconds..=seconds + self.lag_seconds()).contains(&told), "{told} for {seconds} s: {}", self.json);
+    }
+
     /// The counters that must be zero in a faultless run, and only those that are not.
     pub fn faults(&self) -> Vec<(&'static str, u64)> {
         let names = ["lost", "duplicated", "reordered", "corrupted", "misdelivered", "foreign", "errors"];
