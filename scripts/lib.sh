@@ -46,6 +46,15 @@ start_gateway() {
   done
 }
 
+# io_is_refused PROGRAM BACKEND: whether this machine refuses the gateway that backend, and
+# if so, a line about why.
+io_is_refused() {
+  # A gateway that can start serves until it is stopped.
+  local said
+  said=$(timeout 2 "$1" --io "$2" --listen 127.0.0.1:0 --admin 127.0.0.1:0 2>&1) || true
+  grep "cannot use $2" <<< "$said"
+}
+
 # address NAME: the value of NAME=host:port in the gateway's start line.
 address() { grep -oE "\b$1=[0-9.]+:[0-9]+" "$log" | head -n 1 | cut -d= -f2 | grep .; }
 
