@@ -207,12 +207,14 @@ mod tests {
     #[test]
     fn files_of_threads_with_tables_of_their_own_are_counted_and_others_once() {
         const FILES: usize = 500;
+        let all_alone = std::sync::Barrier::new(3);
         let all_open = std::sync::Barrier::new(4);
         let counted = std::sync::Barrier::new(4);
         let open = &|alone: bool| {
             if alone {
                 descriptors::unshare().unwrap();
             }
+            all_alone.wait();
             let files: Vec<_> = (0..FILES).map(|_| fs::File::open("/dev/null").unwrap()).collect();
             all_open.wait();
             counted.wait();
