@@ -244,6 +244,46 @@ fn what_is_not_read_at_once_is_kept_and_who_finds_no_buffer_is_fed_later() {
 }
 
 #[test]
+fn buffers_of_streams_that_are_closed_with_bytes_on_their_way_are_used_again() {
+    // More than all buffers hold, or there are pieces in.
+    const TIMES: usize = 500;
+    const BYTES: [u8; 8 * 1024] = [1; 8 * 1024];
+    // Come and not looked at; and while it is closed.
+    let come = |streams: &mut Streams<'_>, id: StreamId, mut peer: UnixStream| {
+        peer.write_all(&BYTES).expect("room");
+        streams.wait(None).expect("the ring works");
+        streams.close(id);
+    };
+    let go_on = |streams: &mut Streams<'_>, id: StreamId, mut peer: UnixStream| {
+        let writer = std::thread::spawn(move || while peer.write(&BYTES[..100]).is_ok() {});
+        assert_eq!(next(streams), StreamEvent::Input(OWNER));
+        streams.close(id);
+        while !writer.is_finished() {
+            streams.wait(Some(Duration::ZERO)).expect("the ring works");
+            while streams.next_event().is_some() {}
+        }
+    };
+    for closed in [come as fn(&mut Streams<'_>, StreamId, UnixStream), go_on] {
+        with(4, |streams| {
+            for _ in 0..TIMES {
+                let (id, peer) = open(streams, false);
+                streams.begin(id);
+                streams.submit();
+                closed(streams, id, peer);
+                streams.wait(Some(Duration::ZERO)).expect("the ring works");
+                while streams.next_event().is_some() {}
+            }
+            let (id, mut peer) = open(streams, false);
+            streams.begin(id);
+            peer.write_all(&BYTES).expect("room");
+            drop(peer);
+            let (all, end) = read_to_end(streams, id);
+            assert!(all == BYTES && end.is_ok(), "{} bytes, {end:?}", all.len());
+        });
+    }
+}
+
+#[test]
 fn slots_are_used_again_and_never_more_than_there_are() {
     with(2, |streams| {
         let (kept, mut peer) = open(streams, false);
