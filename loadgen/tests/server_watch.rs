@@ -140,11 +140,12 @@ fn a_server_that_exports_its_figures_is_watched_by_them() {
     assert_eq!((run.code, run.faults()), (0, vec![]), "{}", run.json);
     let server = &run.json["server"];
     let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{server}"));
-    // Both are read at nearly one moment; a few messages may lie between, and more where the
-    // machine stops in it.
-    assert!((1_600.0..=2_600.0).contains(&number(&server["cpu_us_per_message"])), "{server}");
+    // Both are read at nearly one moment; of 100 messages a few may lie between, and those of the
+    // time for which the machine stopped.
+    let near = |value: f64, expected: f64| (value / expected - 1.0).abs() <= 0.1 + run.lag_seconds();
+    assert!(near(number(&server["cpu_us_per_message"]), 2_000.0), "{server}");
     let per_message = number(&server["counters"]["echoes_total"]) / number(&server["messages"]);
-    assert!((1.6..=2.6).contains(&per_message), "{server}");
+    assert!(near(per_message, 2.0), "{server}");
     assert_eq!(number(&server["rss_bytes"]["before"]), 5_000_000.0);
     assert_eq!((number(&server["rss_bytes_per_connection"]), number(&server["files"]["connected"])), (1_000.0, 20.0));
 }
