@@ -67,20 +67,36 @@ fn churn_counts_from_the_time_at_which_a_client_meant_to_connect() {
     });
     // The place takes 250 ms and more, and a client comes every 100 ms: the last of ten is
     // 1.35 s late.
-    let run = loadgen("churn", address, "-c 1 -R 10 -d 1s");
+    let run = waiting_for_the_server(address, "-c 1 -R 10 -d 1s");
     assert_eq!((run.code, run.count("received")), (0, 10), "{}", run.json);
     assert!(run.latency_ms("p50") > 750.0 && run.latency_ms("max") > 1_500.0, "{}", run.json["latency_us"]);
-    assert_the_server_was_late(&run);
     let service = run.json["service_us"]["p50"].as_f64().unwrap();
     assert!((250_000.0..350_000.0).contains(&service), "{service}");
 }
 
-/// Most of the time by which a run of one second took longer counts as the server's. Not
-/// all: a busy machine stops loadgen, too. `scenario::churn` has simulated tests of the rest.
-fn assert_the_server_was_late(run: &Run) {
-    let longer = run.json["seconds"].as_f64().unwrap() - 1.0;
-    let own = run.lag_seconds();
-    assert!(longer > 0.1 && own < longer / 2.0, "{own} s of {longer} are loadgen's: {}", run.json);
+/// A run of one second of which the server makes more, and in which no connect left late for
+/// loadgen's own doing. A busy machine stops loadgen for a moment, too, so there are a few tries
+/// for that. In none is much of the time loadgen's.
+fn waiting_for_the_server(server: SocketAddr, arguments: &str) -> Run {
+    const TRIES: usize = 10;
+    let mut told = Vec::new();
+    for _ in 0..TRIES {
+        let run = loadgen("churn", server, arguments);
+        let more = run.json["seconds"].as_f64().unwrap() - 1.0;
+        let own = run.lag_seconds();
+        assert!(more > 0.1 && own < more / 2.0, "{own} s of {more} are loadgen's: {}", run.json);
+        if own_lateness(&run).is_empty() {
+            return run;
+        }
+        told.push(run.json["invalid"].to_string());
+    }
+    panic!("the server was the limit, and not loadgen: {told:?}");
+}
+
+/// Reasons that say that connects left late for loadgen's own doing.
+fn own_lateness(run: &Run) -> Vec<&str> {
+    let reasons = run.json["invalid"].as_array().unwrap().iter().map(|invalid| invalid["reason"].as_str().unwrap());
+    reasons.filter(|reason| ["schedule_lag", "rate"].contains(reason)).collect()
 }
 
 #[test]
@@ -94,10 +110,9 @@ fn churn_is_valid_where_more_handshakes_wait_for_the_server_than_may() {
         drop(turn);
         while socket.read().is_ok() {}
     });
-    let run = loadgen("churn", address, "-t 1 -R 300 -d 1s");
+    let run = waiting_for_the_server(address, "-t 1 -R 300 -d 1s");
     assert_eq!((run.code, run.count("received")), (0, 300), "{}", run.json);
     assert!(run.json["rate"].as_f64().unwrap() < 250.0, "at most {HANDSHAKES_PENDING_MAX} wait: {}", run.json);
-    assert_the_server_was_late(&run);
 }
 
 #[test]

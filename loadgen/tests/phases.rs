@@ -10,7 +10,7 @@ fn only_the_measured_phase_is_in_the_figures() {
     let run = loadgen("echo", server, "-c 2 -R 100 --warm-up 300ms -d 500ms --cool-down 200ms");
     assert_eq!((run.code, run.faults()), (0, vec![]), "{}", run.json);
     assert_eq!((run.count("sent"), run.count("received")), (50, 50));
-    run.expect_seconds(0.5);
+    run.expect_seconds(0.5, 100.0);
 }
 
 #[test]
